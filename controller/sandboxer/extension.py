@@ -1,0 +1,430 @@
+"""
+THE CONTRACT: what a backend must do, and the only module its author has to read.
+
+An extension turns one `Instance` (everything there is to know about one sandbox) into resources on
+a backend, says what it sees there, and takes it away again. The engine decides when, how often and
+what to do about failures. An extension never sleeps to retry, never stores anything, never looks
+at other sandboxes, and keeps no state between calls: it may be killed at any instruction and asked
+again by another process.
+
+The law, for every method:
+
+* **Level-triggered.** A call asks for a state, not for an action. Asked again, it finds the work
+  done and returns the same answer; half done, it finishes it.
+* **Labelled from birth.** Whatever is created carries `Instance.labels()` in the same step that
+  creates it, so `observe` finds it even if the call dies in the next instruction.
+* **Never somebody else's.** Nothing without our labels, and nothing of another
+  `Instance.environment`, is changed or removed.
+* **An outcome is a type.** Return, or raise one of `sandboxer.errors`: `Waiting` (under way),
+  `TransientError` (try again), `UnreachableError` (the backend did not answer: outcome unknown),
+  `TerminalError` (a person must act), `InvalidSpecError` (the manifest must change). Anything else
+  is a bug and is treated as transient.
+* **Exit codes lie.** Judge by what `observe` sees, not by what a tool returned.
+* **Hostile input.** Inputs, repositories and everything a host prints are somebody else's text:
+  arguments are passed as lists, never pasted into a shell line.
+
+Register the class in the entry point group `sandboxer.extensions` under its `name`, run
+`sandboxer.testing.conformance` against it, and read `docs/extension-sdk.md` for a walk-through.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from sandboxer.kinds.host import HostFacts
+from sandboxer.kinds.meta import GROUP
+from sandboxer.kinds.sandbox import (
+    IsolationLevel,
+    IsolationSeen,
+    Reachability,
+    Resources,
+    ResourceSeen,
+)
+
+LABEL_UID = f"{GROUP}/uid"
+LABEL_ENVIRONMENT = f"{GROUP}/environment"
+LABEL_NAMESPACE = f"{GROUP}/namespace"
+LABEL_NAME = f"{GROUP}/name"
+LABEL_SPEC_HASH = f"{GROUP}/spec-hash"
+LABEL_EXTENSION = f"{GROUP}/extension"
+LABEL_OWNER = f"{GROUP}/owner"
+LABEL_EXPIRES_AT = f"{GROUP}/expires-at"
+
+Capability = Literal["suspend", "exec", "logs", "watch"]
+
+State = Literal["Absent", "Incomplete", "Starting", "Running", "Suspended", "Stopped"]
+"""
+What is there of one sandbox, as the extension judges it.
+
+Absent      nothing at all carries its uid
+Incomplete  something is there, something wanted is missing
+Starting    everything wanted runs, a health check has not passed yet
+Running     everything wanted runs and every health check passes
+Suspended   it was suspended by `suspend`, and is whole
+Stopped     everything wanted is there, something of it does not run
+"""
+
+
+class Inputs(BaseModel):
+    """Base of an extension's inputs model: strict types, unknown inputs refused, names as written."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortLease:
+    """One port of the sandbox and the loopback port of the host that was leased for it."""
+
+    name: str
+    container_port: int
+    host_port: int
+    service: str = ""
+    """Compose service, empty when the sandbox has one only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """Everything an extension is told about one sandbox; two equal instances want the same state."""
+
+    uid: str
+    """Identity; a UUID. Resources are named `sbx-<first 12 hex digits>`, see `short_id`."""
+    namespace: str
+    name: str
+    environment: str
+    """Which sandboxer installation owns it; two may share a host."""
+    extension: str
+    """Name the extension is registered under."""
+    spec_hash: str
+    """Changes whenever anything below changes in a way the backend must follow; 16 hex digits."""
+    inputs: Inputs
+    """Validated by the extension's own `inputs_model`, profile defaults merged in."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Plain environment of the sandbox's processes."""
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Environment that must not appear in arguments, labels, logs, files readable by others."""
+    resources: Resources = field(default_factory=Resources)
+    """Upper limits; say in `IsolationSeen.detail` which are not enforced."""
+    ports: tuple[PortLease, ...] = ()
+    """Ports to publish on 127.0.0.1 of the host."""
+    owner: str = "adm"
+    """Actor type and project, `adm` or `agt.glas-harness`."""
+    expires_at: datetime | None = None
+    handle: Mapping[str, str] = field(default_factory=dict)
+    """What `provision` returned last; empty before that, also when its answer was lost."""
+
+    @property
+    def short_id(self) -> str:
+        """Name for resources: `sbx-` and the first 12 hex digits of the uid."""
+        return f"sbx-{self.uid.replace('-', '')[:12]}"
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels every resource carries from birth; values are valid label values."""
+        labels = {
+            LABEL_UID: self.uid,
+            LABEL_ENVIRONMENT: self.environment,
+            LABEL_NAMESPACE: self.namespace,
+            LABEL_NAME: self.name,
+            LABEL_SPEC_HASH: self.spec_hash,
+            LABEL_EXTENSION: self.extension,
+            LABEL_OWNER: self.owner,
+        }
+        if self.expires_at is not None:
+            labels[LABEL_EXPIRES_AT] = self.expires_at.strftime("%Y-%m-%dT%H.%M.%SZ")
+        return labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provisioned:
+    """What `provision` reports; stored in the sandbox's status."""
+
+    handle: Mapping[str, str] = field(default_factory=dict)
+    """Notes for later calls; no secrets. `teardown` and `reap` must manage without it."""
+    reachability: Reachability = field(default_factory=Reachability)
+    isolation: IsolationSeen = field(default_factory=IsolationSeen)
+    """What is really enforced, not what was wished."""
+    message: str = ""
+    """Anything a person should know, as a sentence (`the limit on pids is not enforced here`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What there is of one sandbox on one backend."""
+
+    uid: str
+    state: State
+    spec_hash: str = ""
+    """Hash all of its resources carry; empty when they carry none or different ones."""
+    resources: tuple[ResourceSeen, ...] = ()
+    """In a stable order."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels read back, so that an owner can be found after the store is lost."""
+    message: str = ""
+    """Evidence in one sentence: which service is missing, which exit code, which check fails."""
+
+
+def absent(uid: str) -> Observation:
+    """Return the observation of a sandbox of which nothing is there."""
+    return Observation(uid=uid, state="Absent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """An extension's answer to "could you run this here?"."""
+
+    fits: bool
+    reason: str
+    """Why, or why not, as a sentence for a person."""
+    isolation: IsolationLevel = "none"
+    """What would be reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A finished command. An exit status that was lost raises `UnreachableError` instead."""
+
+    exit_status: int
+    """0 to 255, or minus the signal number."""
+    stdout: bytes
+    stderr: bytes
+
+    def error_text(self, limit: int = 500) -> str:
+        """Return the last characters of stderr (else stdout) as printable text for a message."""
+        text = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace")
+        printable = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+        return printable[-limit:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalSize:
+    """Columns and rows of a terminal."""
+
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Where a command's input comes from and its output goes; all bytes, as they come."""
+
+    stdout: Callable[[bytes], Awaitable[None]]
+    stderr: Callable[[bytes], Awaitable[None]]
+    stdin: AsyncIterator[bytes] | None = None
+    """None means an empty input."""
+    terminal: TerminalSize | None = None
+    """Given when a terminal is wanted; stderr then arrives on stdout."""
+    resizes: AsyncIterator[TerminalSize] | None = None
+
+
+class Engine(Protocol):
+    """The REST API of a host's container engine, over the kept connection to that host."""
+
+    async def get(self, path: str, *, query: Mapping[str, str] | None = None) -> Any:
+        """
+        Return the decoded JSON answer of `GET path` (without version prefix: `/containers/json`).
+
+        Raises:
+            UnreachableError: The socket or the host does not answer.
+            TransientError: The engine answered with an error.
+        """
+        ...
+
+    def events(self, *, query: Mapping[str, str] | None = None) -> AsyncIterator[Any]:
+        """Yield decoded objects of the `/events` stream until it breaks; then UnreachableError."""
+        ...
+
+
+class Session(Protocol):
+    """
+    One machine, reached: over SSH or locally, with the same methods.
+
+    At most 8 commands run at once on one machine; further ones wait. Every method raises
+    `UnreachableError` when the machine does not answer or the link is lost half-way.
+    """
+
+    @property
+    def host(self) -> str:
+        """Name of the Host object."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """`user@address:port`, empty for the local machine."""
+        ...
+
+    @property
+    def facts(self) -> HostFacts:
+        """What the probe found; `facts.work_root` exists and is writable only by us."""
+        ...
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = 60.0,
+        max_output_bytes: int = 16 * 2**20,
+    ) -> Completed:
+        """
+        Run one command and return when it has ended.
+
+        Args:
+            argv: Program and arguments; quoted for the remote shell by the transport.
+            stdin: Given to the command as it is; the place for secrets.
+            timeout_s: Seconds; then `UnreachableError`, and the command may still run.
+            max_output_bytes: Of stdout and stderr each; more is a `TransientError`.
+        """
+        ...
+
+    async def script(
+        self,
+        text: str,
+        *arguments: str,
+        stdin: bytes = b"",
+        timeout_s: float = 60.0,
+    ) -> Completed:
+        """Run POSIX `sh` *text* with `$1`… set to *arguments*; one round trip."""
+        ...
+
+    async def stream(self, argv: Sequence[str], streams: Streams) -> int:
+        """Run one command with its streams connected; return its exit status."""
+        ...
+
+    async def upload(self, source: str, destination: str, *, timeout_s: float = 600.0) -> None:
+        """
+        Make directory *destination* on the machine a copy of local directory *source* (rsync).
+
+        Files that are gone from *source* are removed. Symlinks are copied as links and never
+        followed; nothing outside *destination* is written.
+
+        Raises:
+            InvalidSpecError: *source* is not a directory.
+            TerminalError: rsync is missing on either side.
+        """
+        ...
+
+    def engine(self) -> Engine | None:
+        """Return the container engine's REST API, or None when it has to be asked by command."""
+        ...
+
+
+class Extension(ABC):
+    """A backend. Instances are made once per process, without arguments, and hold no state."""
+
+    name: ClassVar[str]
+    """Registered name, for example `ext.local`."""
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    """Optional methods that are implemented."""
+    inputs_model: ClassVar[type[Inputs]] = Inputs
+    """Inputs it takes; its JSON schema is published."""
+
+    @abstractmethod
+    def offer(self, facts: HostFacts, inputs: Inputs) -> Offer:
+        """
+        Say whether a sandbox with these inputs could run on a host with these facts.
+
+        Pure and quick; called for every candidate host while routing, and by `sandboxer plan`.
+        """
+
+    @abstractmethod
+    async def provision(self, session: Session, instance: Instance) -> Provisioned:
+        """
+        Make what is there equal to *instance*: create, complete, repair or update.
+
+        Called after the intention has been stored; again after any failure, any crash, any drift
+        and any change of the spec. May take minutes; must not wait for readiness. An instance
+        whose processes were stopped or removed behind our back is started again.
+
+        Raises:
+            InvalidSpecError: The inputs name something that cannot be (a file that is not there).
+            TerminalError: The host lacks something a person must install; the remedy says what.
+            TransientError: It may work later.
+        """
+
+    @abstractmethod
+    async def wait_ready(self, session: Session, instance: Instance) -> None:
+        """
+        Return when every readiness condition holds now; otherwise raise `Waiting`.
+
+        Called repeatedly after `provision` until it returns, and whenever `observe` says
+        `Starting`. It looks once, drives health checks the backend does not run by itself, and
+        never blocks for longer than one check takes.
+        """
+
+    @abstractmethod
+    async def observe(
+        self, session: Session, environment: str, uid: str = ""
+    ) -> Sequence[Observation]:
+        """
+        Return what is there: of one sandbox, or (empty *uid*) of all of this environment.
+
+        Called once per host and probe interval whatever the number of sandboxes, and with a *uid*
+        after each action. It changes nothing (driving health checks aside). A sandbox of which
+        nothing is there is left out. An answer that cannot be trusted is an error, never an empty
+        list: "not listed" is read as "gone".
+        """
+
+    @abstractmethod
+    async def teardown(self, session: Session, instance: Instance) -> None:
+        """
+        Remove everything that carries this sandbox's uid, workspace included.
+
+        Called until `observe` no longer lists the uid. Absent is success. Takes seconds: no grace
+        period for processes unless the inputs ask for one.
+        """
+
+    @abstractmethod
+    async def reap(self, session: Session, environment: str, uid: str) -> None:
+        """
+        Remove everything that carries this uid, knowing nothing else about it.
+
+        Called for orphans, whose manifest is lost. Absent is success. Refuses, with a
+        `TerminalError`, what carries the label but belongs to another environment.
+        """
+
+    async def suspend(self, session: Session, instance: Instance) -> None:
+        """Stop the processes, keep workspace and volumes; needs capability `suspend`."""
+        raise NotImplementedError
+
+    async def resume(self, session: Session, instance: Instance) -> None:
+        """Undo `suspend`; needs capability `suspend`."""
+        raise NotImplementedError
+
+    async def exec(
+        self, session: Session, instance: Instance, argv: Sequence[str], streams: Streams,
+        *, container: str = "",
+    ) -> int:  # fmt: skip
+        """
+        Run a command inside the sandbox and return its exit status; needs capability `exec`.
+
+        Args:
+            session: Where it runs.
+            instance: Which sandbox.
+            argv: Program and arguments, given to the program exactly as they are.
+            streams: Input, output, terminal.
+            container: Compose service; empty means the first one.
+        """
+        raise NotImplementedError
+
+    async def logs(
+        self, session: Session, instance: Instance, streams: Streams,
+        *, container: str = "", follow: bool = False, tail: int | None = None,
+    ) -> None:  # fmt: skip
+        """Write what the sandbox printed to `streams.stdout`; needs capability `logs`."""
+        raise NotImplementedError
+
+    def watch(self, session: Session, environment: str) -> AsyncIterator[str]:
+        """
+        Yield the uid of a sandbox whenever its observation may have changed; needs `watch`.
+
+        Only a hint: the engine observes again. Ends with `UnreachableError` when the stream
+        breaks; the next probe finds what was missed.
+        """
+        raise NotImplementedError

@@ -1,0 +1,64 @@
+"""All settings of a process, read once from the environment; options of the CLI go over them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandboxer.errors import InvalidSpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a process needs to know before it opens the store."""
+
+    data_dir: Path
+    """Store, locks and socket; mode 0700."""
+    database_url: str
+    """`sqlite:///` URL of the store."""
+    host: str | None = None
+    """`SANDBOXER_HOST`: place new sandboxes on this Host when they name none."""
+    compose_command: tuple[str, ...] | None = None
+    """`SANDBOXER_COMPOSE_CMD`, split at spaces: over what hosts are found to have."""
+
+    @property
+    def database_path(self) -> Path:
+        """File of the SQLite store."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def socket_path(self) -> Path:
+        """Unix socket the controller serves its API on; mode 0600."""
+        return self.data_dir / "sandboxer.sock"
+
+    @property
+    def locks_path(self) -> Path:
+        """File whose byte ranges are the locks of keys (`sandboxer.store.locks`)."""
+        return self.data_dir / "locks"
+
+
+def settings_from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """
+    Read the settings from environment variables.
+
+    Raises:
+        InvalidSpecError: A variable has a value that cannot be used.
+    """
+    data_dir = Path(
+        environ.get("SANDBOXER_DATA_DIR") or Path.home() / ".local/share/sandboxer"
+    ).absolute()
+    url = environ.get("SANDBOXER_DATABASE_URL") or f"sqlite:///{data_dir / 'store.db'}"
+    if not url.startswith("sqlite:////"):
+        raise InvalidSpecError(
+            f"SANDBOXER_DATABASE_URL is {url.split('@')[-1]!r}, and only SQLite with an absolute "
+            "path is supported.",
+            remedy="Use sqlite:////path/to/store.db or leave it unset.",
+        )
+    return Settings(
+        data_dir=data_dir,
+        database_url=url,
+        host=environ.get("SANDBOXER_HOST") or None,
+        compose_command=tuple((environ.get("SANDBOXER_COMPOSE_CMD") or "").split()) or None,
+    )
