@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from sandboxer.kinds.meta import API_VERSION, Column, Model, Resource, Status, Timestamp
+from sandboxer.kinds.meta import API_VERSION, Column, Model, Resource, Status, Timestamp, rule
 from sandboxer.units import Duration
 
 LOCAL_HOST = "local"
@@ -26,6 +26,10 @@ HOST_KEY_PATTERN = r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-
 
 class PortRange(Model):
     """Ports the controller may lease to sandboxes, both ends included."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule("self.first <= self.last", "last must not be below first")
+    )
 
     first: Annotated[int, Field(ge=1024, le=65535)] = 42000
     """Lowest port."""
@@ -49,6 +53,13 @@ class Capacity(Model):
 
 class HostSpec(Model):
     """How to reach the machine and what may be done there."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "self.transport != 'ssh' || has(self.address)",
+            "address is required when transport is ssh",
+        )
+    )
 
     transport: Literal["ssh", "local"] = "ssh"
     """`local` is the controller's own machine, without SSH."""

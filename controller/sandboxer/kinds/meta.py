@@ -67,6 +67,16 @@ class Model(BaseModel):
         return document
 
 
+def list_map(key: str) -> dict[str, Any]:
+    """Return the CRD's mark of a list whose items are told apart by one of their fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+def rule(expression: str, message: str) -> dict[str, Any]:
+    """Return one CEL rule of the CRD: what a model's validator says, for a Kubernetes API server."""
+    return {"x-kubernetes-validations": [{"rule": expression, "message": message}]}
+
+
 class ObjectMeta(Model):
     """Identity and bookkeeping of one object; the store owns everything but the first four fields."""
 
@@ -114,7 +124,9 @@ class Status(Model):
 
     observed_generation: int = 0
     """`metadata.generation` the controller has acted upon last."""
-    conditions: tuple[Condition, ...] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Field(json_schema_extra=list_map("type"))
+    ] = ()
     """Observed facts, one per type."""
 
     def condition(self, type_: str) -> Condition | None:
@@ -161,7 +173,8 @@ class Resource(Model):
         Raises:
             pydantic.ValidationError: Naming each wrong field by its path in the document.
         """
-        return cls.model_validate_json(json.dumps(document))
+        # by_name=False: Python's `drift_policy` must not pass where the CRD knows `driftPolicy` only.
+        return cls.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
 
     @property
     def key(self) -> Key:

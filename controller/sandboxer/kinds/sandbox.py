@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sandboxer.kinds.meta import (
     API_VERSION,
@@ -22,6 +22,8 @@ from sandboxer.kinds.meta import (
     Resource,
     Status,
     Timestamp,
+    list_map,
+    rule,
 )
 from sandboxer.units import CPUQuantity, Duration, Quantity
 
@@ -81,6 +83,12 @@ class Resources(Model):
 class SecretRef(Model):
     """An environment variable whose value is read where the controller runs, never stored."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "has(self.fromFile) != has(self.fromEnv)", "name exactly one of fromFile and fromEnv"
+        )
+    )
+
     name: EnvName
     """Variable in the sandbox."""
     from_file: str | None = None
@@ -123,6 +131,13 @@ class Actor(Model):
     """Project the sandbox is for."""
 
 
+def _require_distinct(field: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"{field} name {name!r} twice"
+            raise ValueError(msg)
+
+
 class SandboxSpec(Model):
     """Desired state."""
 
@@ -132,7 +147,9 @@ class SandboxSpec(Model):
     """Values for the profile's extension; over the profile's own defaults."""
     env: dict[EnvName, str] = {}
     """Environment of every process in the sandbox; not for secrets."""
-    secret_refs: tuple[SecretRef, ...] = ()
+    secret_refs: Annotated[
+        tuple[SecretRef, ...], Field(max_length=64, json_schema_extra=list_map("name"))
+    ] = ()
     """Environment that must not be stored or shown."""
     placement: Placement = Placement()
     """Where it may run."""
@@ -140,7 +157,9 @@ class SandboxSpec(Model):
     """How long it may live."""
     resources: Resources = Resources()
     """Upper limits."""
-    ports: Annotated[tuple[Port, ...], Field(max_length=32)] = ()
+    ports: Annotated[
+        tuple[Port, ...], Field(max_length=32, json_schema_extra=list_map("name"))
+    ] = ()
     """Ports to publish on the host's loopback address."""
     isolation: Isolation = Isolation()
     """What separation it must have."""
@@ -152,6 +171,13 @@ class SandboxSpec(Model):
     """Time from provisioning until Ready, 5m when nobody says; later it is Stalled, and still watched."""
     actor: Actor = Actor()
     """Who asks."""
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> SandboxSpec:
+        _require_distinct("ports", [port.name for port in self.ports])
+        variables = [*self.env, *(secret.name for secret in self.secret_refs)]
+        _require_distinct("env and secretRefs", variables)
+        return self
 
 
 class Intention(Model):
