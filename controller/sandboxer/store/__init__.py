@@ -1,0 +1,23 @@
+"""The object store: durable, versioned objects, the locks of keys, and events."""
+
+from sandboxer.store.entries import Change, Entry
+from sandboxer.store.events import EventRecorder
+from sandboxer.store.failures import ExpiredError
+from sandboxer.store.inventory import InventoryEntry
+from sandboxer.store.locks import KeyLocks
+from sandboxer.store.operations import Create, Delete, Update, UpdateStatus
+from sandboxer.store.store import Store
+
+__all__ = [
+    "Change",
+    "Create",
+    "Delete",
+    "Entry",
+    "EventRecorder",
+    "ExpiredError",
+    "InventoryEntry",
+    "KeyLocks",
+    "Store",
+    "Update",
+    "UpdateStatus",
+]

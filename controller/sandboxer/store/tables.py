@@ -1,0 +1,79 @@
+"""
+The tables of the store, as SQLModel declares them; migrations lead to exactly these.
+
+Only migrations import this module: reading and writing use the statements in
+`sandboxer.store.statements`, because one ORM commit costs as much as fifteen grouped writes
+(`benchmarks/store.py`) and importing SQLModel costs every command 0.1 s.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlmodel import Field, SQLModel
+
+
+class ObjectRow(SQLModel, table=True):
+    """The current state of one object."""
+
+    __tablename__: ClassVar[str] = "objects"
+
+    kind: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    """Empty for cluster-scoped kinds, because NULL would never equal NULL in a key."""
+    name: str = Field(primary_key=True)
+    uid: str
+    revision: int
+    generation: int
+    deleting: bool
+    """Whether deletion was asked for and finalizers are left."""
+    labels: str
+    """JSON object, so that loading the index need not parse every document."""
+    body: bytes
+    """The JSON document in UTF-8, as `get -o json` prints it."""
+
+
+class ChangeRow(SQLModel, table=True):
+    """One committed change; watches resume from here until it is compacted away."""
+
+    __tablename__: ClassVar[str] = "changes"
+
+    revision: int = Field(primary_key=True)
+    type: str
+    """`ADDED`, `MODIFIED` or `DELETED`."""
+    kind: str
+    namespace: str
+    name: str
+    committed_at: float
+    """Seconds since 1970, UTC."""
+    body: bytes
+    """The document after the change; for `DELETED` the last one there was."""
+
+
+class MetaRow(SQLModel, table=True):
+    """What is known once per store; a single row."""
+
+    __tablename__: ClassVar[str] = "meta"
+
+    id: int = Field(primary_key=True)
+    """Always 1."""
+    environment: str
+    """Random id of this installation, on the labels of everything it makes."""
+    revision: int
+    """Newest revision given out."""
+    compacted: int
+    """Changes up to this revision may be missing from `changes`."""
+
+
+class InventoryRow(SQLModel, table=True):
+    """One object that a source of documents has applied, so that it may prune it later."""
+
+    __tablename__: ClassVar[str] = "source_inventory"
+
+    source: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    uid: str
+    digest: str
+    """Hash of the document as the source held it."""
