@@ -1,0 +1,24 @@
+"""Routing: which extension on which host, and why not the others."""
+
+from __future__ import annotations
+
+from sandboxer.routing.choose import (
+    Choice,
+    NoFit,
+    Place,
+    choose,
+    lease_ports,
+    placement_objection,
+)
+from sandboxer.routing.wish import Candidate, Wish
+
+__all__ = [
+    "Candidate",
+    "Choice",
+    "NoFit",
+    "Place",
+    "Wish",
+    "choose",
+    "lease_ports",
+    "placement_objection",
+]

@@ -1,0 +1,104 @@
+"""Writing down what a pass is about to do, what came of it, and what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sandboxer.clock import Clock
+from sandboxer.engine import record
+from sandboxer.errors import SandboxerError, TransientError, Waiting
+from sandboxer.kinds.meta import Key
+from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
+from sandboxer.store import EventRecorder, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """Statuses and events of sandboxes, in the store."""
+
+    store: Store
+    events: EventRecorder
+    clock: Clock
+
+    async def write(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
+        """
+        Write a status, and an event for each change of state; nothing when it says nothing new.
+
+        Args:
+            sandbox: As it was read.
+            status: What it is to say.
+
+        Raises:
+            ConflictError: The sandbox changed since it was read.
+        """
+        return sandbox if status == sandbox.status else await self._put(sandbox, status)
+
+    async def intend(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
+        """
+        Write the status that holds an intention, also when it says nothing new.
+
+        The store compares before it finds that nothing changes, so this is the check that the
+        sandbox is still what was read, and not what another process has made of it since.
+
+        Raises:
+            ConflictError: The sandbox changed since it was read.
+        """
+        return await self._put(sandbox, status)
+
+    async def record_unexpected(self, key: Key, error: TransientError) -> None:
+        """Record an error that nobody expected, so that it is seen in the sandbox's conditions."""
+        sandbox = self.store.get(Sandbox, key.name, key.namespace)
+        if sandbox is not None:
+            intention = sandbox.status.intention
+            action = intention.action if intention is not None else ""
+            await self.write(sandbox, record.failed(sandbox, action, error, self.clock.now()))
+
+    async def set_finalizers(self, sandbox: Sandbox, finalizers: Iterable[str]) -> Sandbox:
+        """Replace what holds the object back; the last one taken away removes it."""
+        metadata = sandbox.metadata.model_copy(update={"finalizers": tuple(finalizers)})
+        return await self.store.update(sandbox.model_copy(update={"metadata": metadata}))
+
+    @asynccontextmanager
+    async def recording(
+        self, sandbox: Sandbox, action: str, *, ready_timeout_s: float | None = None
+    ) -> AsyncIterator[None]:
+        """
+        Record what an action raises, then let the worker have it.
+
+        Args:
+            sandbox: As it was last written.
+            action: What is being done.
+            ready_timeout_s: Seconds after which waiting is called stalled.
+        """
+        try:
+            yield
+        except TimeoutError as timeout:
+            error = TransientError(
+                f"{action} of {sandbox.key} on host {sandbox.status.host} did not return in time.",
+                reason="ActionTimeout",
+            )
+            await self.write(sandbox, record.failed(sandbox, action, error, self.clock.now()))
+            raise error from timeout
+        except Waiting as waiting:
+            now = self.clock.now()
+            await self.write(
+                sandbox, record.waiting(sandbox, waiting, timeout_s=ready_timeout_s, now=now)
+            )
+            raise
+        except SandboxerError as failure:
+            await self.write(sandbox, record.failed(sandbox, action, failure, self.clock.now()))
+            raise
+
+    async def _put(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
+        stored = await self.store.update_status(sandbox.model_copy(update={"status": status}))
+        # Together, so that they share one transaction of the store.
+        await asyncio.gather(
+            *(
+                self.events.record(stored, news.reason, news.message, type=news.type)
+                for news in record.news(sandbox.status, status)
+            )
+        )
+        return stored

@@ -1,0 +1,60 @@
+"""Choosing a place among what the store says of hosts, and leasing their ports."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sandboxer.engine.placements import Placements
+from sandboxer.engine.sight import Sight
+from sandboxer.errors import TransientError
+from sandboxer.kinds.host import Host
+from sandboxer.routing import Choice, NoFit, Place, Wish, choose, lease_ports
+from sandboxer.store import Store
+
+
+@dataclass(kw_only=True)
+class Leasing:
+    """Hosts and their ports, as given to sandboxes by this process."""
+
+    store: Store
+    placements: Placements
+    default_host: str | None = None
+    """Host for sandboxes that name none (`SANDBOXER_HOST`)."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from a choice to the write that stores it, or a port is leased twice."""
+
+    def choose(self, wish: Wish) -> Choice | NoFit:
+        """Choose an extension and a host for a wish."""
+        places = [self._place(host) for host in self.store.list(Host)]
+        return choose(wish, places, default_host=self.default_host)
+
+    def ports(self, sight: Sight) -> dict[str, int]:
+        """
+        Return the leases of a sandbox for the ports its spec names now; known ones are kept.
+
+        Raises:
+            TransientError: Its host has no port left.
+        """
+        kept, ports = sight.sandbox.status.ports, sight.known_wish.ports
+        if sight.host is None or kept.keys() == {port.name for port in ports}:
+            return kept
+        name = sight.host.metadata.name
+        added = [port for port in ports if port.name not in kept]
+        new = lease_ports(added, sight.host.spec.port_range, self.placements.leased_ports(name))
+        if new is None:
+            raise TransientError(
+                f"{sight.sandbox.key} needs {len(added)} more ports, and the portRange of host "
+                f"{name} has not as many free.",
+                reason="NoFreePort",
+                remedy="Delete a sandbox there or widen the range.",
+            )
+        return {port.name: (kept | new)[port.name] for port in ports}
+
+    def _place(self, host: Host) -> Place:
+        name = host.metadata.name
+        return Place(
+            host=host,
+            sandboxes=len(self.placements.on_host(name)),
+            leased_ports=self.placements.leased_ports(name),
+        )

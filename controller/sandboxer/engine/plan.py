@@ -1,0 +1,237 @@
+"""
+The plan: from what is wished and what is seen to the one step to take now.
+
+Pure: no store, no extension, no clock. `next_step` is read from top to bottom, first match wins;
+`docs/lifecycle.md` is the same table, made from the cases that test it (`tests/cases/plan`).
+
+Design notes:
+
+* A step is chosen by state alone, never by what woke the pass, so a lost wake-up costs time only.
+* Not knowing is a case of its own: without an observation nothing is created, changed or removed.
+* What was provisioned and is no longer whole is drift. It is repaired at once, unless that was
+  needed often: then the pause after the last provisioning grows, as kubelet does it for
+  containers that crash in a loop. A sandbox that lived longer than the pause is repaired at once.
+* Refused: a stored state machine. The conditions say what was seen; the step follows from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from sandboxer.errors import InvalidSpecError
+from sandboxer.extension import Observation
+from sandboxer.kinds.meta import FINALIZER
+from sandboxer.kinds.sandbox import Sandbox
+
+StepName = Literal[
+    "Admit", "Refuse", "Route", "Provision", "WaitReady", "Repair", "Report", "Suspend", "Resume",
+    "Relocate", "Expire", "Teardown", "Forget", "Hold", "Refresh", "Nothing",
+]  # fmt: skip
+
+# Repairs that are made at once, whenever they are needed.
+FREE_REPAIRS = 3
+
+# Seconds; upper bound of the pause between two repairs, as kubelet's for crashing containers.
+MAX_REPAIR_PAUSE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the wish comes to for the chosen extension and host."""
+
+    spec_hash: str = ""
+    """Of the desired instance; empty as long as nothing is chosen."""
+    expires_at: datetime | None = None
+    placement_objection: str = ""
+    """Why it may not stay where it was placed; empty when it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything a step depends on."""
+
+    sandbox: Sandbox
+    now: datetime
+    wanted: Wanted | InvalidSpecError
+    """What is wished, or why that cannot be said."""
+    observation: Observation | None = None
+    """What is there; None when that is not known."""
+    unknown_reason: str = ""
+    """Condition reason for not knowing: `HostUnreachable`, `HostMissing`, `NotObserved`, …"""
+    unknown_message: str = ""
+    """The same as a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The one thing to do now."""
+
+    name: StepName
+    reason: str = ""
+    """Stable CamelCase word for conditions and events."""
+    message: str = ""
+    """A sentence with the evidence."""
+    after_s: float | None = field(default=None)
+    """Seconds until it is worth planning again, for a step that waits for the clock."""
+
+
+def next_step(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one return a row
+    """Return the one step that brings the sandbox nearer to what is wished."""
+    sandbox = situation.sandbox
+    if sandbox.metadata.deletion_timestamp is not None:
+        return _delete(situation)
+    wanted = situation.wanted
+    expires_at = sandbox.status.expires_at
+    if isinstance(wanted, InvalidSpecError):
+        if _is_over(expires_at, situation.now):
+            return _expire(expires_at)
+        return Step(name="Refuse", reason=wanted.reason, message=str(wanted))
+    if not _is_admitted(sandbox, wanted):
+        return Step(name="Admit", reason="Accepted", message="The document is valid.")
+    if _is_over(expires_at, situation.now):
+        return _expire(expires_at)
+    if not sandbox.status.extension:
+        return Step(name="Route", reason="NotRouted", message="Nothing is chosen yet.")
+    if situation.observation is None and (was_acted_on(sandbox) or not wanted.placement_objection):
+        return _hold(situation)
+    if wanted.placement_objection:
+        return _relocate(situation, wanted.placement_objection)
+    return _follow(situation, wanted)
+
+
+def was_acted_on(sandbox: Sandbox) -> bool:
+    """Tell whether an effect for it was ever begun, so that something of it may exist."""
+    return sandbox.status.intention is not None or sandbox.status.spec_hash != ""
+
+
+def _delete(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one return a row
+    sandbox, seen = situation.sandbox, situation.observation
+    intention = sandbox.status.intention
+    if FINALIZER not in sandbox.metadata.finalizers:
+        return Step(name="Nothing", reason="Deleted", message="Others hold the object back.")
+    if not sandbox.status.extension:
+        return Step(name="Forget", reason="NeverRouted", message="Nothing was ever made for it.")
+    if seen is None:
+        if not was_acted_on(sandbox):
+            return Step(name="Forget", reason="NeverActed", message="Nothing was ever made for it.")
+        return _hold(situation)
+    if seen.state == "Absent" and intention is not None and intention.action == "Teardown":
+        return Step(name="Forget", reason="TornDown", message="Nothing of it is left.")
+    if seen.state == "Absent" and not was_acted_on(sandbox):
+        return Step(name="Forget", reason="NeverActed", message="Nothing was ever made for it.")
+    return Step(name="Teardown", reason="Deleting", message="Its deletion was asked for.")
+
+
+def _relocate(situation: Situation, objection: str) -> Step:
+    seen, intention = situation.observation, situation.sandbox.status.intention
+    gone = seen is None or seen.state == "Absent"
+    torn_down = intention is not None and intention.action == "Teardown"
+    if gone and (torn_down or not was_acted_on(situation.sandbox)):
+        return Step(name="Route", reason="PlacementChanged", message=objection)
+    return Step(name="Relocate", reason="PlacementChanged", message=objection)
+
+
+def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a table, one return a row
+    """Follow the wish where it was placed; what is there is known."""
+    sandbox, seen = situation.sandbox, situation.observation
+    assert seen is not None
+    status, suspended = sandbox.status, sandbox.spec.operating_mode == "Suspended"
+    provisioned = status.spec_hash == wanted.spec_hash and not _is_pending(sandbox, "Provision")
+    if status.spec_hash == "":
+        return Step(name="Provision", reason="New", message="Nothing was provisioned yet.")
+    if seen.state in ("Absent", "Incomplete") or (seen.state == "Stopped" and not suspended):
+        return _restore(situation, seen) if provisioned else _update(seen)
+    if suspended:
+        return _rest(sandbox, seen)
+    if seen.state == "Suspended":
+        return Step(name="Resume", reason="Resuming", message="It is to run and is suspended.")
+    if not provisioned:
+        return _update(seen)
+    if seen.spec_hash != wanted.spec_hash:
+        return _restore(situation, seen)
+    if seen.state == "Starting" or not sandbox.status.is_true("Ready"):
+        return Step(name="WaitReady", reason="Starting", message=seen.message)
+    return _keep(sandbox, seen)
+
+
+def _update(seen: Observation) -> Step:
+    return Step(
+        name="Provision",
+        reason="Unfinished" if seen.state in ("Absent", "Incomplete") else "SpecChanged",
+        message=seen.message or "What is there is not what is wished.",
+    )
+
+
+def _rest(sandbox: Sandbox, seen: Observation) -> Step:
+    """Bring it to rest; a changed spec is followed when it runs again."""
+    if seen.state != "Suspended" or _is_pending(sandbox, "Suspend"):
+        return Step(name="Suspend", reason="Suspending", message="It is to be suspended.")
+    return _keep(sandbox, seen)
+
+
+def _restore(situation: Situation, seen: Observation) -> Step:
+    """Answer drift: repair it now or later, or only report it."""
+    sandbox = situation.sandbox
+    evidence = seen.message or f"It is {seen.state} and was provisioned."
+    if sandbox.spec.drift_policy == "Report":
+        return Step(name="Report", reason="DriftReported", message=evidence)
+    pause_s = _repair_pause_s(sandbox, situation.now)
+    if pause_s > 0:
+        return Step(name="Report", reason="RepairPostponed", message=evidence, after_s=pause_s)
+    return Step(name="Repair", reason="Drift", message=evidence)
+
+
+def _repair_pause_s(sandbox: Sandbox, now: datetime) -> float:
+    status = sandbox.status
+    often = status.repairs - FREE_REPAIRS
+    if often < 0 or status.provisioned_at is None or status.intention is not None:
+        return 0.0
+    pause_s = min(MAX_REPAIR_PAUSE_S, 2.0 ** min(often, 10))
+    # A clock that was set back must not make the pause longer than it is.
+    return min(pause_s, pause_s - (now - status.provisioned_at).total_seconds())
+
+
+def _keep(sandbox: Sandbox, seen: Observation) -> Step:
+    status = sandbox.status
+    stated = all(
+        condition.observed_generation == sandbox.metadata.generation
+        for condition in status.conditions
+        if condition.type in ("Ready", "Reconciling", "HostReachable", "Suspended")
+    )
+    resting = status.is_true("Suspended") == (seen.state == "Suspended")
+    same = status.resources == seen.resources and not status.is_true("Reconciling")
+    quiet = status.intention is None and not status.is_true("Drifted")
+    reachable = status.is_true("HostReachable")
+    if stated and resting and same and quiet and reachable:
+        return Step(name="Nothing", reason="AsWished", message="Everything is as wished.")
+    return Step(name="Refresh", reason="Observed", message="The status is brought up to date.")
+
+
+def _hold(situation: Situation) -> Step:
+    return Step(name="Hold", reason=situation.unknown_reason, message=situation.unknown_message)
+
+
+def _expire(expires_at: datetime | None) -> Step:
+    return Step(name="Expire", reason="Expired", message=f"Its lifetime ended at {expires_at}.")
+
+
+def _is_over(expires_at: datetime | None, now: datetime) -> bool:
+    return expires_at is not None and now >= expires_at
+
+
+def _is_admitted(sandbox: Sandbox, wanted: Wanted) -> bool:
+    accepted = sandbox.status.condition("Accepted")
+    return (
+        FINALIZER in sandbox.metadata.finalizers
+        and accepted is not None
+        and accepted.status == "True"
+        and accepted.observed_generation == sandbox.metadata.generation
+        and sandbox.status.expires_at == wanted.expires_at
+    )
+
+
+def _is_pending(sandbox: Sandbox, action: str) -> bool:
+    intention = sandbox.status.intention
+    return intention is not None and intention.action == action

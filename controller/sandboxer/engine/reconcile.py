@@ -1,0 +1,248 @@
+"""
+One pass over one sandbox: observe, plan, act, record. This is the whole loop.
+
+`Reconciler.reconcile` does at most one effect and returns; the queue brings the key back. It never
+sleeps, never retries and never decides about delays: what it raises tells the worker.
+
+Design notes:
+
+* **The intention comes first.** Before an extension is asked for anything, status says so, in a
+  compare-and-set against the store. That write is also the check before every destructive act: had
+  the sandbox's uid, generation or deletion changed since this pass read it, the write conflicts.
+* **Dying is normal.** After each `await` the process may be gone. What was begun is in the
+  intention, what exists carries the uid, and the same step is planned again.
+* **Seeing is believing.** An action counts when a look at the backend shows its effect. Steps that
+  follow from something missing are planned a second time on a fresh look, because a view from
+  memory may be older than what another process did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sandboxer.clock import Clock
+from sandboxer.engine import record
+from sandboxer.engine.desired import with_secrets
+from sandboxer.engine.journal import Journal
+from sandboxer.engine.leasing import Leasing
+from sandboxer.engine.observer import Observer
+from sandboxer.engine.outcome import Done
+from sandboxer.engine.plan import Situation, Step, next_step
+from sandboxer.engine.sight import Sight, require
+from sandboxer.errors import TransientError, Waiting
+from sandboxer.extension import Extension, Observation
+from sandboxer.kinds.meta import FINALIZER, Key
+from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.routing import NoFit
+from sandboxer.store import Store
+
+# Seconds an extension may take for one action. Generous: it covers a pull of several GB; it only
+# has to end a call that would hang for ever.
+ACTION_LIMIT_S = 1800.0
+
+# Seconds for one readiness check, which looks once.
+CHECK_LIMIT_S = 120.0
+
+# Seconds; longest delay until an expiry is looked at again, so that a wall clock that was set
+# forward is noticed within this time.
+EXPIRY_CHECK_S = 600.0
+
+# Steps that follow from what is *not* there; see "Seeing is believing".
+JUDGED_BY_SIGHT = frozenset({"Repair", "Report", "Forget"})
+
+
+@dataclass(kw_only=True)
+class Reconciler:
+    """Brings one sandbox at a time nearer to its document."""
+
+    store: Store
+    observer: Observer
+    extensions: Mapping[str, Extension]
+    leasing: Leasing
+    journal: Journal
+    clock: Clock
+
+    async def reconcile(self, key: Key) -> Done:
+        """
+        Do the one step that is due for a sandbox.
+
+        Raises:
+            SandboxerError: The step failed; it is recorded, and planned again when it comes back.
+            Waiting: What was asked for is under way.
+        """
+        sandbox = self.store.get(Sandbox, key.name, key.namespace)
+        if sandbox is None:
+            return Done()
+        sight = Sight.of(sandbox, store=self.store, extensions=self.extensions)
+        situation = await self._observe(sight)
+        step = next_step(situation)
+        if step.name in JUDGED_BY_SIGHT and situation.observation is not None:
+            situation = sight.situation(await self._look(sight), now=self.clock.now())
+            step = next_step(situation)
+        return await self._act(sight, situation, step)
+
+    async def failed(self, key: Key, error: TransientError) -> None:
+        """Record an error that nobody expected."""
+        await self.journal.record_unexpected(key, error)
+
+    async def _observe(self, sight: Sight) -> Situation:
+        now = self.clock.now()
+        if sight.host is None or sight.extension is None:
+            return sight.situation(None, now=now)
+        uid = sight.sandbox.metadata.uid
+        view = self.observer.view(sight.extension.name, sight.host.metadata.name, uid)
+        if view.observation is None and sight.is_new_here:
+            # Nobody looked for it yet, and the next probe may be far.
+            return sight.situation(await self._look(sight), now=now)
+        return sight.situation(view.observation, now=now, unknown=view.unknown_reason)
+
+    async def _act(  # noqa: PLR0911 - one return for each kind of step
+        self, sight: Sight, situation: Situation, step: Step
+    ) -> Done:
+        match step.name:
+            case "Admit":
+                return await self._admit(sight)
+            case "Route":
+                return await self._route(sight)
+            case "Provision" | "Repair":
+                return await self._provision(sight, step, situation)
+            case "WaitReady":
+                return await self._wait_ready(sight)
+            case "Suspend" | "Resume":
+                return await self._switch(sight, step)
+            case "Teardown" | "Relocate":
+                return await self._teardown(sight)
+            case "Expire":
+                return await self._expire(sight, step)
+            case "Forget":
+                return await self._forget(sight)
+            case _:
+                return await self._state(sight, situation, step)
+
+    async def _admit(self, sight: Sight) -> Done:
+        sandbox, wish = sight.sandbox, sight.known_wish
+        if FINALIZER not in sandbox.metadata.finalizers:
+            finalizers = (*sandbox.metadata.finalizers, FINALIZER)
+            sandbox = await self.journal.set_finalizers(sandbox, finalizers)
+        async with self.leasing.lock:
+            status = record.admitted(sandbox, wish, self.clock.now())
+            ports = self.leasing.ports(sight)
+            await self.journal.write(sandbox, status.model_copy(update={"ports": ports}))
+        return Done(after_s=0)
+
+    async def _route(self, sight: Sight) -> Done:
+        async with self.leasing.lock:
+            choice = self.leasing.choose(sight.known_wish)
+            now = self.clock.now()
+            if isinstance(choice, NoFit):
+                status = record.not_routed(sight.sandbox, choice, now)
+                return self._done(await self.journal.write(sight.sandbox, status))
+            await self.journal.write(sight.sandbox, record.routed(sight.sandbox, choice, now))
+        return Done(after_s=0)
+
+    async def _provision(self, sight: Sight, step: Step, situation: Situation) -> Done:
+        sandbox, now = sight.sandbox, self.clock.now()
+        if step.name == "Repair" and situation.observation is not None:
+            status = record.drifted(sandbox, step, situation.observation, now)
+            sandbox = sandbox.model_copy(update={"status": status})
+        instance = sight.instance
+        sandbox = await self._intend(sight, sandbox, "Provision")
+        async with self.journal.recording(sandbox, "Provision"):
+            session = await self.observer.session(sight.known_host)
+            told = with_secrets(instance, sandbox)
+            async with asyncio.timeout(ACTION_LIMIT_S):
+                result = await sight.known_extension.provision(session, told)
+            seen = await self._look(sight)
+            require(seen, "Starting", "Running", spec_hash=instance.spec_hash)
+        status = record.provisioned(sandbox, result, instance.spec_hash, seen, self.clock.now())
+        await self.journal.write(sandbox, status)
+        return Done(after_s=0)
+
+    async def _wait_ready(self, sight: Sight) -> Done:
+        sandbox, timeout_s = sight.sandbox, sight.known_wish.ready_timeout_s
+        async with self.journal.recording(sandbox, "WaitReady", ready_timeout_s=timeout_s):
+            session = await self.observer.session(sight.known_host)
+            async with asyncio.timeout(CHECK_LIMIT_S):
+                await sight.known_extension.wait_ready(session, sight.instance)
+            seen = await self._look(sight)
+            if seen.state == "Starting":
+                message = seen.message or "A health check has not passed yet."
+                raise Waiting(message, retry_after_s=1.0, reason="Starting")
+        if seen.state == "Running" and seen.spec_hash == sight.instance.spec_hash:
+            await self.journal.write(sandbox, record.settled(sandbox, seen, self.clock.now()))
+        return Done(after_s=0)
+
+    async def _switch(self, sight: Sight, step: Step) -> Done:
+        suspending = step.name == "Suspend"
+        sandbox = await self._intend(sight, sight.sandbox, "Suspend" if suspending else "Resume")
+        async with self.journal.recording(sandbox, step.name):
+            session = await self.observer.session(sight.known_host)
+            extension = sight.known_extension
+            told = sight.instance if suspending else with_secrets(sight.instance, sandbox)
+            async with asyncio.timeout(ACTION_LIMIT_S):
+                await (extension.suspend if suspending else extension.resume)(session, told)
+            seen = await self._look(sight)
+            require(seen, *(("Suspended",) if suspending else ("Starting", "Running")))
+        outcome = record.suspended if suspending else record.resumed
+        await self.journal.write(sandbox, outcome(sandbox, seen, self.clock.now()))
+        return Done(after_s=0)
+
+    async def _teardown(self, sight: Sight) -> Done:
+        sandbox = await self._intend(sight, sight.sandbox, "Teardown")
+        async with self.journal.recording(sandbox, "Teardown"):
+            session = await self.observer.session(sight.known_host)
+            async with asyncio.timeout(ACTION_LIMIT_S):
+                await sight.known_extension.teardown(session, sight.instance)
+            require(await self._look(sight), "Absent")
+        await self.journal.write(sandbox, record.torn_down(sandbox, self.clock.now()))
+        return Done(after_s=0)
+
+    async def _expire(self, sight: Sight, step: Step) -> Done:
+        expired = record.expired(sight.sandbox, step, self.clock.now())
+        metadata = (await self.journal.write(sight.sandbox, expired)).metadata
+        await self.store.delete(
+            Sandbox,
+            metadata.name,
+            metadata.namespace or "",
+            uid=metadata.uid,
+            resource_version=metadata.resource_version,
+        )
+        return Done(after_s=0)
+
+    async def _forget(self, sight: Sight) -> Done:
+        kept = tuple(f for f in sight.sandbox.metadata.finalizers if f != FINALIZER)
+        await self.journal.set_finalizers(sight.sandbox, kept)
+        return Done()
+
+    async def _state(self, sight: Sight, situation: Situation, step: Step) -> Done:
+        """Take a step that only says something."""
+        sandbox, seen, now = sight.sandbox, situation.observation, self.clock.now()
+        status = sandbox.status
+        if step.name == "Refuse":
+            status = record.refused(sandbox, step, now)
+        elif step.name == "Hold" and step.reason != "NotObserved":
+            status = record.held(sandbox, step, now)
+        elif step.name == "Report" and seen is not None:
+            status = record.drifted(sandbox, step, seen, now)
+        elif step.name == "Refresh" and seen is not None:
+            status = record.settled(sandbox, seen, now)
+        return self._done(await self.journal.write(sandbox, status), after_s=step.after_s)
+
+    async def _intend(self, sight: Sight, sandbox: Sandbox, action: record.Action) -> Sandbox:
+        status = record.intended(sandbox, action, sight.instance.spec_hash, self.clock.now())
+        # NOTE: compared with the sandbox as it was read, not as drift was noted on it.
+        return await self.journal.intend(sight.sandbox, status)
+
+    async def _look(self, sight: Sight) -> Observation:
+        uid = sight.sandbox.metadata.uid
+        return await self.observer.refresh(sight.known_extension.name, sight.known_host, uid)
+
+    def _done(self, sandbox: Sandbox, *, after_s: float | None = None) -> Done:
+        """Come back in time for the expiry, if not earlier."""
+        expires_at = sandbox.status.expires_at
+        if expires_at is None or sandbox.metadata.deletion_timestamp is not None:
+            return Done(after_s=after_s)
+        left_s = max(0.0, (expires_at - self.clock.now()).total_seconds())
+        return Done(after_s=min(left_s, EXPIRY_CHECK_S, after_s if after_s is not None else left_s))

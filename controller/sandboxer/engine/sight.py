@@ -1,0 +1,185 @@
+"""Everything the store and the loaded extensions say about one sandbox, gathered for one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sandboxer.engine.desired import bare_instance, build_instance, resolve
+from sandboxer.engine.plan import Situation, Wanted, was_acted_on
+from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
+from sandboxer.extension import Extension, Instance, Observation
+from sandboxer.kinds.host import Host
+from sandboxer.kinds.profile import Profile
+from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.routing import Wish, placement_objection
+from sandboxer.store import Store
+
+CANNOT_OBSERVE = "CannotObserve"
+"""Reason of a Host's condition Ready: it answers, and an extension cannot see what is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One sandbox with what belongs to it; `known_…` are for steps that are planned only then."""
+
+    sandbox: Sandbox
+    wish: Wish | InvalidSpecError
+    """What is asked for, or why that cannot be said."""
+    host: Host | None
+    """Where it was placed, while that Host exists."""
+    extension: Extension | None
+    """By what it was placed, while that extension is loaded."""
+    told: Instance | InvalidSpecError | None
+    """What the extension is told; None as long as nothing is chosen."""
+
+    @classmethod
+    def of(cls, sandbox: Sandbox, *, store: Store, extensions: Mapping[str, Extension]) -> Sight:
+        """Gather what belongs to *sandbox*; reads memory only."""
+        status = sandbox.status
+        extension = extensions.get(status.extension)
+        host = store.get(Host, status.host) if status.host else None
+        wish: Wish | InvalidSpecError
+        told: Instance | InvalidSpecError | None = None
+        try:
+            wish = resolve(sandbox, store.get(Profile, sandbox.spec.profile), extensions)
+        except InvalidSpecError as error:
+            wish = told = error
+        else:
+            if extension is not None and not placement_objection(wish, extension.name, host):
+                told = _told(sandbox, wish, extension=extension, environment=store.environment)
+        if extension is not None and (told is None or isinstance(told, InvalidSpecError)):
+            # What is there can be taken away even when the document makes no sense any more.
+            bare = bare_instance(sandbox, extension=extension, environment=store.environment)
+            told = told if isinstance(told, InvalidSpecError) and not _leaving(sandbox) else bare
+        return cls(sandbox=sandbox, wish=wish, host=host, extension=extension, told=told)
+
+    @property
+    def known_wish(self) -> Wish:
+        """The wish, of a sandbox that was accepted."""
+        assert isinstance(self.wish, Wish)
+        return self.wish
+
+    @property
+    def known_host(self) -> Host:
+        """The host of a sandbox that was placed."""
+        assert self.host is not None
+        return self.host
+
+    @property
+    def known_extension(self) -> Extension:
+        """
+        The extension of a sandbox that was placed.
+
+        Raises:
+            TerminalError: It is not loaded any more.
+        """
+        if self.extension is None:
+            raise TerminalError(
+                f"{self.sandbox.key} runs by {self.sandbox.status.extension}, which is not loaded.",
+                reason="ExtensionMissing",
+                remedy="Install the package that provides it and restart the controller.",
+            )
+        return self.extension
+
+    @property
+    def instance(self) -> Instance:
+        """What the extension is told, without the values of secrets."""
+        assert isinstance(self.told, Instance)
+        return self.told
+
+    @property
+    def is_new_here(self) -> bool:
+        """Tell whether it was just placed on a host that answers, so nobody looked for it yet."""
+        return (
+            not was_acted_on(self.sandbox)
+            and self.host is not None
+            and self.host.status.is_true("Reachable")
+        )
+
+    def situation(
+        self, observation: Observation | None, *, now: datetime, unknown: str = ""
+    ) -> Situation:
+        """
+        Return what the planner judges by.
+
+        Args:
+            observation: What is there, None when that is not known.
+            now: Wall-clock time.
+            unknown: Why it is not known, as a sentence.
+        """
+        reason, message = self._ignorance(unknown)
+        return Situation(
+            sandbox=self.sandbox,
+            now=now,
+            wanted=self._wanted(),
+            observation=observation,
+            unknown_reason=reason,
+            unknown_message=message,
+        )
+
+    def _wanted(self) -> Wanted | InvalidSpecError:
+        if isinstance(self.wish, InvalidSpecError):
+            return self.wish
+        if isinstance(self.told, InvalidSpecError):
+            return self.told
+        placed_by = self.sandbox.status.extension
+        return Wanted(
+            spec_hash=self.told.spec_hash if self.told is not None else "",
+            expires_at=self.wish.expires_at,
+            placement_objection=placement_objection(self.wish, placed_by, self.host)
+            if placed_by
+            else "",
+        )
+
+    def _ignorance(self, unknown: str) -> tuple[str, str]:
+        status = self.sandbox.status
+        if self.extension is None:
+            return "ExtensionMissing", f"Extension {status.extension} is not loaded."
+        if self.host is None:
+            return "HostMissing", f"There is no Host {status.host} any more; apply it again."
+        reachable = self.host.status.condition("Reachable")
+        if reachable is not None and reachable.status == "False":
+            return reachable.reason, reachable.message
+        ready = self.host.status.condition("Ready")
+        if ready is not None and ready.reason == CANNOT_OBSERVE:
+            return ready.reason, ready.message
+        return "NotObserved", unknown or f"Host {status.host} was not looked at yet."
+
+
+def _told(
+    sandbox: Sandbox, wish: Wish, *, extension: Extension, environment: str
+) -> Instance | InvalidSpecError:
+    status = sandbox.status
+    if wish.suspended and "suspend" not in extension.capabilities:
+        return InvalidSpecError(
+            f"{sandbox.key} is to be suspended, and {extension.name} cannot do that.",
+            field="spec.operatingMode",
+            reason="CannotSuspend",
+            remedy="Set spec.operatingMode to Running, or place it by another extension.",
+        )
+    try:
+        return build_instance(
+            sandbox, wish, extension=extension.name, ports=status.ports, environment=environment
+        )
+    except InvalidSpecError as error:
+        return error
+
+
+def _leaving(sandbox: Sandbox) -> bool:
+    return sandbox.metadata.deletion_timestamp is not None
+
+
+def require(seen: Observation, *states: str, spec_hash: str | None = None) -> None:
+    """
+    Check that a look shows what an action was to bring about.
+
+    Raises:
+        TransientError: It is in none of *states*, or made by another spec hash.
+    """
+    if seen.state not in states or spec_hash not in (None, seen.spec_hash):
+        raise TransientError(
+            f"Afterwards it is {seen.state} instead of {' or '.join(states)}. {seen.message}",
+            reason="NotAsWished",
+        )

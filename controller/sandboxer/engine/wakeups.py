@@ -1,0 +1,172 @@
+"""
+Which keys a change wakes: the only place that knows that one object's change matters to another.
+
+A lost wake-up costs time, never correctness. A controller's own status writes wake nobody, or a
+failure would be retried by its own record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable
+
+from sandboxer.clock import Clock
+from sandboxer.engine.observer import Observer
+from sandboxer.engine.placements import Placed, Placements, placed_from
+from sandboxer.engine.queue import PRIORITY_CHANGE, PRIORITY_RESYNC, KeyedQueue
+from sandboxer.kinds.meta import Key
+from sandboxer.store import Change, Entry, Store
+
+
+class Wakeups:
+    """
+    Puts keys into the queue.
+
+    Args:
+        queue: Where they go.
+        store: Its changes are followed.
+        observer: Its changes are followed.
+        placements: Kept up to date here.
+        clock: Wall-clock time, for expiries.
+        wants: Says which keys this process works on; others are left to their controller.
+    """
+
+    def __init__(
+        self,
+        queue: KeyedQueue,
+        store: Store,
+        *,
+        observer: Observer,
+        placements: Placements,
+        clock: Clock,
+        wants: Callable[[Key], bool],
+    ) -> None:
+        self._queue = queue
+        self._store = store
+        self._observer = observer
+        self._placements = placements
+        self._clock = clock
+        self._wants = wants
+        # What of a host matters to sandboxes, by name; see `_host_fingerprint`.
+        self._hosts: dict[str, object] = {}
+        self._generations: dict[Key, tuple[str, int, bool]] = {}
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Queue everything there is, and follow what changes from now on."""
+        # NOTE: no await between subscribing and listing, or a change falls between them.
+        self._unsubscribe = self._store.subscribe(self.changed)
+        self._observer.on_change = self.observed
+        for entry in self._store.entries("Sandbox"):
+            self._placements.put(placed_from(entry.key, entry.body))
+        for entry in self._store.entries("Host"):
+            self._hosts[entry.key.name] = _host_fingerprint(entry)
+            self.wake([entry.key])
+        for kind in ("Host", "Profile", "Extension"):
+            for entry in self._store.entries(kind):
+                self._generations[entry.key] = _generation(entry)
+        for kind in ("Sandbox", "Profile", "Extension"):
+            self.wake((e.key for e in self._store.entries(kind)), priority=PRIORITY_RESYNC)
+
+    def stop(self) -> None:
+        """Follow nothing any more."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self._observer.on_change = None
+
+    def resync(self) -> None:
+        """Queue every sandbox once, behind everything that changed."""
+        self.wake(self._placements.keys(), priority=PRIORITY_RESYNC)
+
+    def wake(self, keys: Iterable[Key], *, priority: int = PRIORITY_CHANGE) -> None:
+        """Queue those of *keys* this process works on."""
+        for key in keys:
+            if self._wants(key):
+                self._queue.add(key, priority=priority)
+
+    def observed(self, _host: str, uids: Collection[str]) -> None:
+        """Wake the sandboxes whose observation changed."""
+        keys = (self._placements.key_of(uid) for uid in uids)
+        self.wake(key for key in keys if key is not None)
+
+    def changed(self, change: Change) -> None:
+        """Wake what a change of the store matters to."""
+        kind = change.entry.key.kind
+        if kind == "Sandbox":
+            self._sandbox_changed(change)
+        elif kind == "Host":
+            self._host_changed(change)
+        elif kind in ("Profile", "Extension") and self._is_news(change):
+            self.wake([change.entry.key])
+            if kind == "Profile":
+                self.wake(self._placements.with_profile(change.entry.key.name))
+
+    def _sandbox_changed(self, change: Change) -> None:
+        key = change.entry.key
+        if change.type == "DELETED":
+            before = self._placements.remove(key)
+            if before is not None and before.host:
+                self._left(before.host)
+            return
+        placed = placed_from(key, change.entry.body)
+        before = self._placements.put(placed)
+        if before is None or _wish(before) != _wish(placed):
+            self.wake([key])
+        elif placed.expires_at is not None and not placed.deleting and self._wants(key):
+            left_s = (placed.expires_at - self._clock.now()).total_seconds()
+            self._queue.add(key, after_s=max(0.0, left_s))
+        if before is not None and before.host != placed.host:
+            if before.host:
+                self._left(before.host)
+            if placed.host and self._placements.is_first_on(placed):
+                # From now on a probe has to ask this extension too.
+                self.wake([Key("Host", "", placed.host)])
+
+    def _left(self, host: str) -> None:
+        """There is room on a host: for those that wait, and for its own deletion."""
+        self.wake(self._placements.unrouted())
+        key = Key("Host", "", host)
+        entry = self._store.entry(key)
+        if entry is not None and entry.deleting:
+            self.wake([key])
+
+    def _host_changed(self, change: Change) -> None:
+        entry = change.entry
+        name = entry.key.name
+        if self._is_news(change):
+            self.wake([entry.key])
+        fingerprint = None if change.type == "DELETED" else _host_fingerprint(entry)
+        if self._hosts.get(name) == fingerprint:
+            return
+        if fingerprint is None:
+            del self._hosts[name]
+        else:
+            self._hosts[name] = fingerprint
+        self.wake(self._placements.on_host(name))
+        self.wake(self._placements.unrouted())
+
+    def _is_news(self, change: Change) -> bool:
+        entry = change.entry
+        known = self._generations.get(entry.key)
+        if change.type == "DELETED":
+            self._generations.pop(entry.key, None)
+            return True
+        self._generations[entry.key] = _generation(entry)
+        return known != self._generations[entry.key]
+
+
+def _wish(placed: Placed) -> tuple[str, int, bool]:
+    return placed.uid, placed.generation, placed.deleting
+
+
+def _generation(entry: Entry) -> tuple[str, int, bool]:
+    return entry.uid, entry.generation, entry.deleting
+
+
+def _host_fingerprint(entry: Entry) -> object:
+    """Return what of a host matters to sandboxes; its load and the time of a probe do not."""
+    document = json.loads(entry.body)
+    status = document.get("status", {})
+    conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}
+    return entry.uid, entry.generation, dict(entry.labels), conditions, status.get("facts")

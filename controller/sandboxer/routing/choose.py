@@ -1,0 +1,212 @@
+"""
+Where a sandbox goes: the first candidate that fits, on the host with the fewest sandboxes.
+
+Pure: everything it judges by is given to it. Every extension and host that was not taken has its
+sentence, which becomes the message of condition `Routed` and the first thing a person reads when
+nothing fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sandboxer.extension import Extension, Inputs
+from sandboxer.kinds.host import Host, PortRange
+from sandboxer.kinds.sandbox import ISOLATION_ORDER, Port, Selector
+from sandboxer.routing.wish import Candidate, Wish
+
+# Sentences of a message about what was not taken. A fleet of thousands would make a status of
+# megabytes; twenty show the pattern.
+MAX_OBJECTIONS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A host and what is leased on it."""
+
+    host: Host
+    sandboxes: int = 0
+    """Sandboxes placed there."""
+    leased_ports: frozenset[int] = frozenset()
+    """Host ports leased to them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was chosen."""
+
+    extension: str
+    host: str
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Leased host port, by port name."""
+    reason: str = ""
+    """Why this one, and why not the others, in sentences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoFit:
+    """Nothing fits now; it is tried again when a host or an extension changes."""
+
+    objections: tuple[str, ...]
+    """One sentence for each candidate or (candidate, host), in the order they were tried."""
+
+    @property
+    def message(self) -> str:
+        """The objections as one text."""
+        return _bounded(self.objections) or "There is no host. Apply a Host document."
+
+
+def choose(
+    wish: Wish, places: Sequence[Place], *, default_host: str | None = None
+) -> Choice | NoFit:
+    """
+    Choose an extension and a host for *wish*.
+
+    Args:
+        wish: What is asked for; its candidates are tried in order.
+        places: All hosts, in any order.
+        default_host: Taken when the wish names no host (`SANDBOXER_HOST`).
+    """
+    objections: list[str] = []
+    by_load = sorted(places, key=lambda place: (place.sandboxes, place.host.metadata.name))
+    wanted_host = wish.placement.host or default_host
+    if wanted_host is not None and not any(p.host.metadata.name == wanted_host for p in by_load):
+        return NoFit(objections=(f"There is no host {wanted_host}.",))
+    for candidate in wish.candidates:
+        objection = candidate_objection(wish, candidate)
+        if objection:
+            objections.append(objection)
+            continue
+        for place in by_load:
+            if wanted_host is not None and place.host.metadata.name != wanted_host:
+                continue
+            judged = _judge(wish, candidate, place)
+            if isinstance(judged, Choice):
+                return _explained(judged, objections)
+            objections.append(judged)
+    return NoFit(objections=tuple(objections))
+
+
+def candidate_objection(wish: Wish, candidate: Candidate) -> str:
+    """Return why this candidate cannot be taken on any host, or an empty text."""
+    if wish.placement.extension not in (None, candidate.name):
+        return f"{candidate.name}: the sandbox asks for {wish.placement.extension}."
+    if candidate.extension is None or candidate.inputs is None:
+        return f"{candidate.name}: {candidate.objection}"
+    if wish.suspended and "suspend" not in candidate.extension.capabilities:
+        return f"{candidate.name}: it cannot suspend a sandbox."
+    return ""
+
+
+def placement_objection(wish: Wish, extension: str, host: Host | None) -> str:
+    """
+    Return why a sandbox may not stay where it was placed, or an empty text.
+
+    Only what its owner may say counts (candidates, placement); a host that is full, cordoned or
+    down keeps what it has.
+    """
+    candidate = wish.candidate(extension)
+    if candidate is None:
+        return f"The profile no longer offers {extension}."
+    if wish.placement.extension not in (None, extension):
+        return f"The sandbox asks for {wish.placement.extension} and runs by {extension}."
+    if host is None:
+        return ""
+    name = host.metadata.name
+    if wish.placement.host not in (None, name):
+        return f"The sandbox asks for host {wish.placement.host} and is placed on {name}."
+    for selector in (wish.placement.host_selector, candidate.host_selector):
+        if not _selects(selector, host.metadata.labels):
+            return f"The labels of host {name} no longer match the selector."
+    return ""
+
+
+def lease_ports(
+    ports: Iterable[Port], port_range: PortRange, leased: frozenset[int]
+) -> dict[str, int] | None:
+    """Return a free host port for each port, lowest first; None when there are not enough."""
+    free = (port for port in range(port_range.first, port_range.last + 1) if port not in leased)
+    leases = {port.name: next(free, None) for port in ports}
+    if None in leases.values():
+        return None
+    return {name: port for name, port in leases.items() if port is not None}
+
+
+def _judge(wish: Wish, candidate: Candidate, place: Place) -> Choice | str:
+    host = place.host
+    label = f"{candidate.name} on {host.metadata.name}"
+    for selector in (wish.placement.host_selector, candidate.host_selector):
+        if not _selects(selector, host.metadata.labels):
+            return f"{label}: its labels do not match the selector."
+    objection = _host_objection(place)
+    if objection:
+        return f"{label}: {objection}"
+    assert candidate.extension is not None
+    assert candidate.inputs is not None
+    answer = _offer(wish, candidate.extension, candidate.inputs, host)
+    if answer.refused:
+        return f"{label}: {answer.refused}"
+    leases = lease_ports(wish.ports, host.spec.port_range, place.leased_ports)
+    if leases is None:
+        ports = host.spec.port_range
+        return f"{label}: no port between {ports.first} and {ports.last} is free."
+    reason = f"{label}: {answer.reason}"
+    return Choice(extension=candidate.name, host=host.metadata.name, ports=leases, reason=reason)
+
+
+def _host_objection(place: Place) -> str:
+    host = place.host
+    if host.metadata.deletion_timestamp is not None:
+        return "the host is being deleted."
+    if host.spec.unschedulable:
+        return "the host is marked unschedulable."
+    if not host.status.is_true("Reachable"):
+        reachable = host.status.condition("Reachable")
+        return (
+            f"the host does not answer. {reachable.message}"
+            if reachable is not None and reachable.status == "False"
+            else "the host was not probed yet."
+        )
+    if place.sandboxes >= host.spec.capacity.sandboxes:
+        return f"the host is full with {place.sandboxes} sandboxes."
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    reason: str
+    refused: str = ""
+
+
+def _offer(wish: Wish, extension: Extension, inputs: Inputs, host: Host) -> _Answer:
+    offer = extension.offer(host, inputs)
+    if not offer.fits:
+        return _Answer(offer.reason, refused=offer.reason)
+    if ISOLATION_ORDER.index(offer.isolation) < ISOLATION_ORDER.index(wish.minimum_isolation):
+        return _Answer(
+            offer.reason,
+            refused=f"it isolates by {offer.isolation}, and {wish.minimum_isolation} is the minimum.",
+        )
+    return _Answer(offer.reason)
+
+
+def _selects(selector: Selector | None, labels: Mapping[str, str]) -> bool:
+    return selector is None or selector.match_labels.items() <= labels.items()
+
+
+def _explained(choice: Choice, objections: list[str]) -> Choice:
+    if not objections:
+        return choice
+    return Choice(
+        extension=choice.extension,
+        host=choice.host,
+        ports=choice.ports,
+        reason=f"{choice.reason} Not taken: {_bounded(objections)}",
+    )
+
+
+def _bounded(objections: Sequence[str]) -> str:
+    shown = " ".join(objections[:MAX_OBJECTIONS])
+    rest = len(objections) - MAX_OBJECTIONS
+    return f"{shown} And {rest} more." if rest > 0 else shown

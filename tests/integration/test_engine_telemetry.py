@@ -1,0 +1,99 @@
+"""The engine over real telemetry and the local transport, with a backend in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from sandboxer.clock import SystemClock
+from sandboxer.engine import Engine
+from sandboxer.kinds.event import Event
+from sandboxer.kinds.host import Host
+from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.store import KeyLocks, Store
+from sandboxer.telemetry import Telemetry
+from sandboxer.testing.builders import host, profile, sandbox
+from sandboxer.testing.fake import FakeWorld
+from sandboxer.transport import Connections
+from tests.integration.engine_lab import DEADLINE_S, fake_registry
+
+
+@pytest.fixture
+async def world() -> FakeWorld:
+    return FakeWorld()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, world: FakeWorld) -> AsyncIterator[Store]:
+    clock = SystemClock()
+    opened = await Store.open(tmp_path / "store.db", clock=clock)
+    connections, registry = Connections(clock), fake_registry(world)
+    telemetry = Telemetry(
+        connections=connections,
+        extensions=registry.extensions,
+        environment=opened.environment,
+        clock=clock,
+    )
+    locks = KeyLocks(tmp_path / "locks")
+    engine = Engine(opened, telemetry, registry=registry, locks=locks, clock=clock)
+    running = asyncio.create_task(engine.run())
+    try:
+        await opened.create(profile())
+        await opened.create(host(workRoot=str(tmp_path / "work"), probeInterval="1s"))
+        yield opened
+    finally:
+        await engine.stop(budget_s=5.0)
+        await running
+        await telemetry.close()
+        await connections.close()
+        await opened.close()
+        locks.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = monotonic() + DEADLINE_S
+    while not holds():
+        assert monotonic() < deadline, "it did not come to hold"
+        await asyncio.sleep(0.01)
+
+
+def found(store: Store) -> Sandbox:
+    got = store.get(Sandbox, "hello")
+    assert got is not None
+    return got
+
+
+async def test_life_by_real_telemetry(store: Store, world: FakeWorld) -> None:
+    """Probed by real telemetry, a sandbox becomes ready, is repaired and taken away."""
+    await store.create(sandbox())
+    await until(lambda: found(store).status.is_true("Ready"))
+    probed = store.get(Host, "h1")
+
+    world.change(found(store).metadata.uid, "Stopped")
+    await until(lambda: found(store).status.repairs == 1 and found(store).status.is_true("Ready"))
+    await store.delete(Sandbox, "hello")
+    await until(lambda: store.get(Sandbox, "hello") is None)
+
+    assert probed is not None
+    assert probed.status.facts.cpus > 0
+    assert world.things == {}
+    assert "Repaired" in {event.reason for event in store.list(Event)}
+
+
+async def test_lost_sight_is_unknown(store: Store, world: FakeWorld) -> None:
+    """When the extension cannot observe, the sandbox is Unknown and untouched until it can again."""
+    await store.create(sandbox())
+    await until(lambda: found(store).status.is_true("Ready"))
+    calls = list(world.calls)
+
+    world.cut.add("h1")
+    await until(lambda: found(store).status.phase == "Unknown")
+    world.cut.clear()
+    await until(lambda: found(store).status.is_true("Ready"))
+
+    assert world.calls == calls

@@ -1,0 +1,124 @@
+"""What the planner never does, in situations nobody thought of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sandboxer.engine.plan import Step, next_step, was_acted_on
+from tests.unit.engine.situations import STAGES, situation
+
+TOUCHING = {"Provision", "Repair", "WaitReady", "Suspend", "Resume", "Relocate", "Teardown"}
+BUILDING = {"Provision", "Repair", "Resume", "WaitReady"}
+
+STATES = ["Absent", "Incomplete", "Starting", "Running", "Suspended", "Stopped", "unknown"]
+
+GIVEN = st.fixed_dictionaries(
+    {
+        "stage": st.sampled_from(STAGES),
+        "sees": st.sampled_from(STATES),
+        "seesHash": st.sampled_from(["same", "other", "mixed"]),
+        "wants": st.sampled_from(["same", "other"]),
+        "deleting": st.booleans(),
+        "generation": st.integers(1, 2),
+        "spec": st.fixed_dictionaries(
+            {
+                "operatingMode": st.sampled_from(["Running", "Suspended"]),
+                "driftPolicy": st.sampled_from(["Repair", "Report"]),
+            }
+        ),
+        "status": st.fixed_dictionaries({"repairs": st.integers(0, 10)}),
+        "objection": st.sampled_from(["", "It asks for h2."]),
+        "provisionedAgo": st.integers(-10, 600),
+    },
+    optional={
+        "intention": st.sampled_from(["Provision", "Suspend", "Resume", "Teardown"]),
+        "refused": st.just("InvalidInputs"),
+        "expiresIn": st.integers(-10, 10),
+    },
+)
+
+
+def plan(case: dict[str, Any]) -> Step:
+    return next_step(situation(case))
+
+
+@given(GIVEN)
+def test_never_touches_what_it_cannot_see(case: dict[str, Any]) -> None:
+    """Without an observation nothing is provisioned, changed or torn down."""
+    assert plan(case | {"sees": "unknown"}).name not in TOUCHING
+
+
+@given(GIVEN)
+def test_never_builds_what_is_being_deleted(case: dict[str, Any]) -> None:
+    """A deletion never provisions, repairs, resumes or waits for readiness."""
+    assert plan(case | {"deleting": True}).name not in BUILDING
+
+
+@given(GIVEN)
+def test_never_forgets_what_is_there(case: dict[str, Any]) -> None:
+    """The object does not go while anything of it is seen."""
+    assume(case["sees"] not in ("Absent", "unknown"))
+    seen = situation(case)
+    assume(seen.sandbox.status.extension)
+
+    assert next_step(seen).name != "Forget"
+
+
+@given(GIVEN)
+def test_never_forgets_what_may_be_there(case: dict[str, Any]) -> None:
+    """What was begun is not forgotten before a teardown was seen to leave nothing."""
+    seen = situation(case)
+    assume(was_acted_on(seen.sandbox) and seen.sandbox.status.extension)
+
+    if next_step(seen).name == "Forget":
+        intention = seen.sandbox.status.intention
+        assert case["sees"] == "Absent"
+        assert intention is not None
+        assert intention.action == "Teardown"
+
+
+@given(GIVEN)
+def test_never_repairs_when_told_to_report(case: dict[str, Any]) -> None:
+    """With driftPolicy Report nothing is repaired."""
+    reporting = case | {"spec": case["spec"] | {"driftPolicy": "Report"}}
+
+    assert plan(reporting).name != "Repair"
+
+
+@given(GIVEN)
+def test_never_touches_a_live_sandbox_with_a_refused_document(case: dict[str, Any]) -> None:
+    """A document that cannot be followed leaves everything as it is."""
+    refused = case | {"refused": "InvalidInputs", "deleting": False}
+
+    assert plan(refused).name in ("Refuse", "Expire")
+
+
+@given(GIVEN)
+def test_never_routes_away_from_something(case: dict[str, Any]) -> None:
+    """Nothing is routed anew while something may exist at its old place."""
+    seen = situation(case)
+    assume(was_acted_on(seen.sandbox) and seen.sandbox.status.extension)
+
+    if next_step(seen).name == "Route":
+        assert case["sees"] == "Absent"
+
+
+@given(GIVEN)
+def test_resting_sandbox_stays_at_rest(case: dict[str, Any]) -> None:
+    """What is suspended as wished is not resumed, repaired or provisioned."""
+    resting = case | {
+        "stage": "suspended",
+        "sees": "Suspended",
+        "spec": case["spec"] | {"operatingMode": "Suspended"},
+    }
+
+    assert plan(resting).name not in BUILDING
+
+
+@given(GIVEN)
+def test_same_situation_same_step(case: dict[str, Any]) -> None:
+    """The plan is a function of the situation."""
+    assert plan(case) == plan(case)

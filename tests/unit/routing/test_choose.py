@@ -1,0 +1,228 @@
+"""Routing: the first candidate that fits, on the host with the fewest sandboxes, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sandboxer.kinds.host import Host
+from sandboxer.kinds.sandbox import Placement, Port, Selector
+from sandboxer.routing import (
+    Candidate,
+    Choice,
+    NoFit,
+    Place,
+    Wish,
+    choose,
+    lease_ports,
+    placement_objection,
+)
+from sandboxer.testing.builders import host
+from sandboxer.testing.clock import EPOCH
+from sandboxer.testing.fake import FakeExtension, FakeInputs, FakeWorld
+
+
+class SecondExtension(FakeExtension):
+    """Another backend, which cannot suspend."""
+
+    name = "ext.second"
+    capabilities = frozenset()
+
+
+FAKE = Candidate(name="ext.fake", extension=FakeExtension(FakeWorld()), inputs=FakeInputs())
+SECOND = Candidate(name="ext.second", extension=SecondExtension(FakeWorld()), inputs=FakeInputs())
+FAST = Selector(match_labels={"disk": "fast"})
+
+
+def place(
+    name: str, sandboxes: int = 0, *, reachable: str = "True", leased: tuple[int, ...] = (),
+    deleting: bool = False, labels: dict[str, str] | None = None, **spec: Any,
+) -> Place:  # fmt: skip
+    """Return a host that answers, with what is placed on it."""
+    document = host(name, labels=labels, **spec).to_document()
+    document["status"] = {
+        "conditions": [
+            {
+                "type": "Reachable",
+                "status": reachable,
+                "reason": "Given",
+                "message": "Given.",
+                "lastTransitionTime": EPOCH.isoformat(),
+            }
+        ]
+    }
+    if deleting:
+        document["metadata"]["deletionTimestamp"] = EPOCH.isoformat()
+    found = Host.parse(document)
+    return Place(host=found, sandboxes=sandboxes, leased_ports=frozenset(leased))
+
+
+def wish(*candidates: Candidate, **fields: Any) -> Wish:
+    return Wish(candidates=candidates or (FAKE,), **fields)
+
+
+def test_takes_the_host_with_the_fewest() -> None:
+    """Of the hosts that fit, the one with the fewest sandboxes is taken, then the first by name."""
+    choice = choose(wish(), [place("h3", 1), place("h2", 1), place("h1", 2)])
+
+    assert isinstance(choice, Choice)
+    assert (choice.extension, choice.host) == ("ext.fake", "h2")
+
+
+def test_takes_the_first_candidate_that_fits() -> None:
+    """A later candidate is taken only when no host takes the earlier ones, and the reason says why."""
+    refusing = place("h1", labels={"fake": "refuse"})
+
+    choice = choose(
+        wish(Candidate(name="ext.gone", objection="it is not loaded."), FAKE), [place("h1")]
+    )
+    nothing = choose(wish(), [refusing])
+
+    assert isinstance(choice, Choice)
+    assert choice.extension == "ext.fake"
+    assert "ext.gone: it is not loaded." in choice.reason
+    assert isinstance(nothing, NoFit)
+    assert nothing.objections == ("ext.fake on h1: the label says no.",)
+
+
+@pytest.mark.parametrize(
+    ("unfit", "word"),
+    [
+        pytest.param(place("h1", unschedulable=True), "unschedulable", id="unschedulable"),
+        pytest.param(place("h1", reachable="False"), "does not answer", id="unreachable"),
+        pytest.param(place("h1", reachable="Unknown"), "not probed", id="never-probed"),
+        pytest.param(place("h1", deleting=True), "deleted", id="deleting"),
+        pytest.param(place("h1", 2, capacity={"sandboxes": 2}), "full", id="full"),
+    ],
+)
+def test_host_that_takes_nothing(unfit: Place, word: str) -> None:
+    """A host that cannot take anything is passed over with its reason."""
+    refused = choose(wish(), [unfit])
+    taken = choose(wish(), [unfit, place("h2", 900)])
+
+    assert isinstance(refused, NoFit)
+    assert word in refused.message
+    assert isinstance(taken, Choice)
+    assert taken.host == "h2"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"placement": Placement(host="h2")}, id="host"),
+        pytest.param({"placement": Placement(host_selector=FAST)}, id="selector"),
+    ],
+)
+def test_placement_is_followed(fields: dict[str, Any]) -> None:
+    """Only the hosts the placement names are taken."""
+    places = [place("h1"), place("h2", 5, labels={"disk": "fast"})]
+
+    choice = choose(wish(**fields), places)
+
+    assert isinstance(choice, Choice)
+    assert choice.host == "h2"
+
+
+def test_selector_of_a_candidate_is_followed() -> None:
+    """A candidate's own selector counts for it alone."""
+    fast = Candidate(
+        name="ext.fake", extension=FAKE.extension, inputs=FAKE.inputs, host_selector=FAST
+    )
+
+    choice = choose(wish(fast, SECOND), [place("h1")])
+
+    assert isinstance(choice, Choice)
+    assert choice.extension == "ext.second"
+
+
+def test_default_host() -> None:
+    """The host of the settings is taken when the sandbox names none, and only then."""
+    places = [place("h1"), place("h2")]
+
+    free = choose(wish(), places, default_host="h2")
+    named = choose(wish(placement=Placement(host="h1")), places, default_host="h2")
+    missing = choose(wish(), places, default_host="h9")
+
+    assert isinstance(free, Choice)
+    assert isinstance(named, Choice)
+    assert (free.host, named.host) == ("h2", "h1")
+    assert isinstance(missing, NoFit)
+    assert "h9" in missing.message
+
+
+def test_isolation_is_a_minimum() -> None:
+    """An offer that isolates less than the minimum does not fit, and says what was missing."""
+    refused = choose(wish(minimum_isolation="container"), [place("h1")])
+    taken = choose(wish(minimum_isolation="namespace"), [place("h1")])
+
+    assert isinstance(refused, NoFit)
+    assert "container is the minimum" in refused.message
+    assert isinstance(taken, Choice)
+
+
+def test_suspended_sandbox_needs_an_extension_that_can() -> None:
+    """A sandbox that is to be suspended is not given an extension that cannot suspend."""
+    choice = choose(wish(SECOND, FAKE, suspended=True), [place("h1")])
+
+    assert isinstance(choice, Choice)
+    assert choice.extension == "ext.fake"
+
+
+def test_ports_are_leased_from_the_range() -> None:
+    """Each port gets a free one of the host's range; a host without enough is passed over."""
+    ports = (Port(name="web", container_port=80), Port(name="db", container_port=5432))
+    narrow: dict[str, Any] = {"portRange": {"first": 42000, "last": 42002}}
+
+    choice = choose(wish(ports=ports), [place("h1", leased=(42000,), **narrow)])
+    refused = choose(wish(ports=ports), [place("h1", leased=(42000, 42001), **narrow)])
+
+    assert isinstance(choice, Choice)
+    assert choice.ports == {"web": 42001, "db": 42002}
+    assert isinstance(refused, NoFit)
+
+
+def test_no_port_needs_no_range() -> None:
+    """A sandbox without ports fits on a host that has none free."""
+    assert lease_ports((), place("h1").host.spec.port_range, frozenset(range(42000, 43000))) == {}
+
+
+def test_message_is_bounded() -> None:
+    """A fleet of hosts that do not fit does not make a message of megabytes."""
+    refused = choose(wish(), [place(f"h{number}", unschedulable=True) for number in range(500)])
+
+    assert isinstance(refused, NoFit)
+    assert len(refused.message) < 5000
+    assert "480 more" in refused.message
+
+
+def test_no_host_at_all_says_what_to_do() -> None:
+    """Without any host the message says that one is needed."""
+    refused = choose(wish(), [])
+
+    assert isinstance(refused, NoFit)
+    assert "Host" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        pytest.param({}, True, id="free"),
+        pytest.param({"placement": Placement(host="h1")}, True, id="same-host"),
+        pytest.param({"placement": Placement(host="h2")}, False, id="other-host"),
+        pytest.param({"placement": Placement(host_selector=FAST)}, False, id="selector"),
+        pytest.param({"placement": Placement(extension="ext.second")}, False, id="extension"),
+    ],
+)
+def test_placement_that_no_longer_allows(fields: dict[str, Any], allowed: bool) -> None:  # noqa: FBT001 - a case
+    """A sandbox stays where its placement still allows it, whatever state the host is in."""
+    objection = placement_objection(
+        wish(FAKE, SECOND, **fields), "ext.fake", place("h1", unschedulable=True).host
+    )
+
+    assert (objection == "") == allowed
+
+
+def test_placement_by_an_extension_that_is_gone_from_the_profile() -> None:
+    """A sandbox does not stay with an extension its profile no longer offers."""
+    assert placement_objection(wish(SECOND), "ext.fake", place("h1").host)
