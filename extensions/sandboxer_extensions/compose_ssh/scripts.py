@@ -1,0 +1,239 @@
+"""
+The commands that run on a host: constant POSIX sh, everything variable arrives as an argument.
+
+Every changing script runs under a lock per sandbox that lies outside the workspace, because a
+command of a controller that died goes on by itself on the host: a second `up` beside it leaves
+half of each, a `down` beside it leaves containers behind (measured, `docs/compose.md`). `flock -o`
+keeps the lock out of the hands of the containers' monitors, which would hold it for ever.
+
+Exit statuses 75 to 78 are ours, see `LOCKED_STATUS` and the following.
+"""
+
+from __future__ import annotations
+
+from sandboxer.extension import LABEL_ENVIRONMENT, LABEL_SPEC_HASH, LABEL_UID
+
+LOCKED_STATUS = 75
+"""Another command for this sandbox is still running."""
+FOREIGN_STATUS = 76
+"""What lies at the workspace's path does not carry this sandbox's uid."""
+ESCAPE_STATUS = 77
+"""A path in the repository leads out of it; stdout names it."""
+REMAINS_STATUS = 78
+"""Something could not be removed; stderr says why."""
+
+# $1 work root, $2 seconds to wait for the lock, $3 short id, $4 script, then its arguments.
+LOCKED = f"""
+umask 077
+mkdir -p -- "$1/.locks" || exit 1
+exec flock -o -E {LOCKED_STATUS} -w "$2" -- "$1/.locks/$3" sh -c "$4" sandboxer "$@"
+"""
+
+# The common head: root, id, ws, uid; leaves the rest of the arguments.
+_HEAD = f"""
+umask 077
+root=$1 id=$3 uid=$5; shift 5
+ws=$root/$id
+owned() {{
+    [ -d "$ws" ] && [ ! -L "$ws" ] && [ -f "$ws/.sandboxer.json" ] &&
+    grep -qF "\\"{LABEL_UID}\\":\\"$uid\\"" "$ws/.sandboxer.json"
+}}
+"""
+
+# podman-compose makes services depend on each other in podman's eyes, which then refuses to remove
+# one before the other; docker knows neither.
+_FORCE = 'force=-f; [ "$engine" != podman ] || force="-f --depend"'
+
+# stdin: tar archive of the workspace's own files. $1 digest of what should be uploaded.
+# Prints `upload` when that has to be done.
+PREPARE = (
+    _HEAD
+    + f"""
+digest=$1; shift
+rm -rf -- "$root/.new-$id".*
+new=$(mktemp -d "$root/.new-$id.XXXXXX") && tar -x -f - -C "$new" || exit 1
+if [ ! -e "$ws" ] && [ ! -L "$ws" ]; then
+    mkdir "$new/repo" && mv -T -- "$new" "$ws" || exit 1
+else
+    owned || {{ rm -rf -- "$new"; exit {FOREIGN_STATUS}; }}
+    for file in compose.yaml secrets.env .sandboxer.json; do
+        mv -f -- "$new/$file" "$ws/$file" || exit 1
+    done
+    rmdir -- "$new"
+    [ -d "$ws/repo" ] || mkdir "$ws/repo" || exit 1
+fi
+[ "$(cat "$ws/.uploaded" 2>/dev/null)" = "$digest" ] || [ -z "$digest" ] || echo upload
+"""
+)
+
+# $1 engine, $2 environment, $3 spec hash, $4 grace in seconds, $5 time limit in seconds,
+# $6 number of paths, the paths, then the compose command. Prints the end of what it printed.
+_UP_BODY = f"""
+engine=$1 environment=$2 hash=$3 grace=$4 limit=$5 paths=$6; shift 6
+{_FORCE}
+[ -z "$digest" ] || printf %s "$digest" >"$ws/.uploaded"
+rm -f -- "$ws/.suspended"
+repo=$(readlink -f -- "$ws/repo")
+while [ "$paths" -gt 0 ]; do
+    case $(readlink -m -- "$1" 2>/dev/null || readlink -f -- "$1") in
+        "$repo" | "$repo"/*) ;;
+        *) printf '%s\\n' "$1"; exit {ESCAPE_STATUS} ;;
+    esac
+    shift; paths=$((paths - 1))
+done
+list() {{
+    "$engine" ps -q "$@" --filter "label={LABEL_UID}=$uid" \\
+        --filter "label={LABEL_ENVIRONMENT}=$environment"
+}}
+all=$(list -a) || exit 1
+same=" $(list -a --filter "label={LABEL_SPEC_HASH}=$hash" | tr '\\n' ' ')"
+old=
+for container in $all; do
+    case $same in *" $container "*) ;; *) old="$old $container" ;; esac
+done
+if [ -n "$old" ]; then
+    [ "$grace" = 0 ] || "$engine" stop -t "$grace" $old >/dev/null 2>&1
+    "$engine" kill $old >/dev/null 2>&1
+    "$engine" rm $force $old >/dev/null 2>&1
+fi
+paused=$(list --filter status=paused)
+[ -z "$paused" ] || "$engine" unpause $paused >/dev/null 2>&1
+cd "$ws" || exit 1
+timeout -k 5 "$limit" env -i PATH="$PATH" HOME="$HOME" \\
+    ${{XDG_RUNTIME_DIR:+XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR"}} "$@" >up.log 2>&1 </dev/null
+echo "exit status $?"
+tail -c 3000 up.log
+"""
+
+UP = PREPARE + _UP_BODY
+"""Files and `up` in one round trip, for a sandbox without a repository."""
+
+UP_AFTER_UPLOAD = _HEAD + f"owned || exit {FOREIGN_STATUS}\ndigest=$1; shift\n" + _UP_BODY
+"""The second half, once the repository has been copied."""
+
+_LIST = f"""
+engine=$1 environment=$2 grace=$3
+{_FORCE}
+list() {{
+    "$engine" ps -aq --filter "label={LABEL_UID}=$uid" \\
+        --filter "label={LABEL_ENVIRONMENT}=$environment"
+}}
+"""
+
+# $1 engine (may be empty), $2 environment, $3 grace in seconds.
+REMOVE = (
+    _HEAD
+    + _LIST
+    + f"""
+mine() {{
+    "$engine" "$1" ls -q --filter "label={LABEL_UID}=$uid" \\
+        --filter "label={LABEL_ENVIRONMENT}=$environment"
+}}
+if [ -n "$engine" ]; then
+    containers=$(list) || exit 1
+    if [ -n "$containers" ]; then
+        "$engine" unpause $containers >/dev/null 2>&1
+        if [ "$grace" != 0 ]; then
+            for container in $containers; do
+                "$engine" stop -t "$grace" "$container" >/dev/null 2>&1 &
+            done
+            wait
+        fi
+        # NOTE: -v takes anonymous volumes, which carry no label; kill first, rm waits ten seconds.
+        "$engine" kill $containers >/dev/null 2>&1
+        problem=$("$engine" rm $force -v $containers 2>&1 >/dev/null)
+        containers=$(list) || exit 1
+        [ -z "$containers" ] || {{ printf '%s\n' "$problem" >&2; exit {REMAINS_STATUS}; }}
+    fi
+    for kind in network volume; do
+        names=$(mine "$kind") || exit 1
+        [ -z "$names" ] || "$engine" "$kind" rm $names >/dev/null || exit {REMAINS_STATUS}
+    done
+    images=$("$engine" images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep "^localhost/${{id}}_")
+    [ -z "$images" ] || "$engine" rmi -f $images >/dev/null 2>&1
+fi
+rm -rf -- "$root/.new-$id".*
+if [ -e "$ws" ] || [ -L "$ws" ]; then
+    owned || exit {FOREIGN_STATUS}
+    real=$(readlink -f -- "$ws")
+    if grep -qF " $real/" /proc/self/mountinfo; then
+        echo "something is mounted below $ws" >&2; exit {REMAINS_STATUS}
+    fi
+    # NOTE: the marker goes last, or a removal cut short would leave a workspace nobody claims.
+    strip() {{ find "$ws" -mindepth 1 -maxdepth 1 ! -name .sandboxer.json -exec rm -rf -- {{}} +; }}
+    if ! strip 2>/dev/null; then
+        # Files of a rootless container belong to users that only its user namespace can name.
+        [ "$engine" = podman ] && [ "$(id -u)" != 0 ] &&
+            podman unshare find "$ws/repo" -mindepth 1 -delete
+        strip || exit {REMAINS_STATUS}
+    fi
+    rm -rf -- "$ws" || exit {REMAINS_STATUS}
+fi
+rm -f -- "$root/.locks/$id"
+"""
+)
+
+# $1 engine, $2 environment, $3 grace in seconds.
+SUSPEND = (
+    _HEAD
+    + _LIST
+    + f"""
+owned || exit {FOREIGN_STATUS}
+: >"$ws/.suspended" || exit 1
+containers=$(list) || exit 1
+[ -z "$containers" ] && exit 0
+"$engine" unpause $containers >/dev/null 2>&1
+for container in $containers; do
+    "$engine" stop -t "$grace" "$container" >/dev/null 2>&1 &
+done
+wait
+"""
+)
+
+RESUME = (
+    _HEAD
+    + _LIST
+    + f"""
+owned || exit {FOREIGN_STATUS}
+rm -f -- "$ws/.suspended"
+containers=$(list) || exit 1
+[ -z "$containers" ] || "$engine" start $containers 2>&1 | tail -c 3000
+exit 0
+"""
+)
+
+# $1 work root, $2 short id or empty for all. One line each: `+` or `-` (suspended), then the marker.
+WORKSPACES = """
+cd "$1" || exit 1
+for ws in ${2:-sbx-*}; do
+    [ -d "$ws" ] && [ ! -L "$ws" ] && [ -f "$ws/.sandboxer.json" ] || continue
+    if [ -e "$ws/.suspended" ]; then printf -- '- '; else printf '+ '; fi
+    head -c 16384 "$ws/.sandboxer.json" | tr -d '\\n\\r'; echo
+done
+"""
+
+# $1 engine, $2 and $3 labels to filter by. Three JSON lists: containers, networks, volumes.
+INVENTORY = """
+engine=$1; shift
+list() {
+    kind=$1 word=$2; shift 2
+    names=$("$engine" $kind $word "$@") || exit 1
+    [ -n "$names" ] || { echo '[]'; return; }
+    case $kind in container) "$engine" inspect $names ;; *) "$engine" $kind inspect $names ;; esac
+}
+set -- ${1:+--filter "label=$1"} ${2:+--filter "label=$2"}
+list container 'ls -aq' "$@" && list network 'ls -q' "$@" && list volume 'ls -q' "$@"
+"""
+
+# $1 engine, then ids. Runs each container's health check once, four at a time.
+HEALTH = """
+engine=$1; shift
+running=0
+for container in "$@"; do
+    timeout 20 "$engine" healthcheck run "$container" >/dev/null 2>&1 </dev/null &
+    running=$((running + 1))
+    [ $((running % 4)) -ne 0 ] || wait
+done
+wait
+"$engine" inspect --format '{{.Id}} {{.State.Health.Status}}' "$@"
+"""
