@@ -1,0 +1,54 @@
+"""`controller run`: the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sandboxer.cli.access import with_manager
+from sandboxer.cli.exits import Exit
+from sandboxer.cli.logs import LogFormat, configure
+
+if TYPE_CHECKING:
+    from sandboxer.manager import Manager
+
+
+@click.group()
+def controller() -> None:
+    """Run the controller."""
+
+
+@controller.command()
+@click.option(
+    "--specs",
+    "specs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep what the manifests in DIR say, recursively; may be repeated.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the log on stderr.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log passes that change nothing, too.")
+def run(specs: tuple[Path, ...], log_format: LogFormat, *, verbose: bool) -> int:
+    """
+    Reconcile until SIGTERM or SIGINT: the daemon.
+
+    It watches --specs, reconciles every object, and serves the read API on a Unix socket in the
+    data directory. A first signal lets running passes finish, a second one ends at once. One
+    controller runs per data directory.
+    """
+    configure(log_format, verbose=verbose)
+
+    async def work(manager: Manager) -> int:
+        await manager.run(specs=specs)
+        return Exit.OK
+
+    return with_manager(work)

@@ -1,0 +1,189 @@
+"""
+Waiting where a person can see what for.
+
+On a terminal one status line that changes in place; elsewhere one plain line per change. Both go
+to stderr, so results on stdout stay clean. What is waited for is a function without arguments that
+looks at the store; the manager decides who does the work meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sandboxer.cli.exits import RefusedError, TimedOutError
+from sandboxer.cli.printing import note, safe_text
+from sandboxer.kinds.catalog import KINDS
+from sandboxer.kinds.meta import Condition, Key, Resource
+from sandboxer.kinds.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from sandboxer.manager import Manager
+    from sandboxer.store import Store
+
+Until = Callable[[], bool]
+
+
+def read_object(store: Store, key: Key) -> Resource | None:
+    """Return the object of a key as it is now."""
+    return store.get(KINDS[key.kind], key.name, key.namespace)
+
+
+def is_current(resource: Resource, condition: Condition) -> bool:
+    """Tell whether a condition speaks about the newest spec, as `kubectl wait` judges it."""
+    generation = resource.metadata.generation
+    observed: int = getattr(getattr(resource, "status", None), "observed_generation", 0)
+    return condition.observed_generation >= generation and observed >= generation
+
+
+def current_condition(resource: Resource, type_: str) -> Condition | None:
+    """Return a condition, unless it is about an older spec."""
+    status = getattr(resource, "status", None)
+    condition: Condition | None = status.condition(type_) if status is not None else None
+    return condition if condition is not None and is_current(resource, condition) else None
+
+
+def state_line(resource: Resource | None) -> str:
+    """Return what is happening to an object, as one short line."""
+    if resource is None:
+        return "gone"
+    status = getattr(resource, "status", None)
+    phase = getattr(status, "phase", "")
+    if resource.metadata.deletion_timestamp is not None:
+        phase = "Terminating"
+    told = _telling(resource)
+    message = f": {told.message or told.reason}" if told is not None else ""
+    return safe_text(f"{phase or 'Pending'}{message}")
+
+
+def _telling(resource: Resource) -> Condition | None:
+    """Return the condition that says why the object is not done; the earliest stage wins."""
+    for type_ in ("Stalled", "Accepted", "Routed", "HostReachable", "Provisioned", "Ready"):
+        condition = current_condition(resource, type_)
+        bad = "True" if type_ == "Stalled" else "False"
+        if condition is not None and condition.status in (bad, "Unknown"):
+            return condition
+    return None
+
+
+def refuse_stalled(resource: Resource) -> None:
+    """
+    Give up on an object that only a person can help.
+
+    Raises:
+        RefusedError: It is Stalled, or its document was refused.
+    """
+    for type_, bad in (("Accepted", "False"), ("Stalled", "True")):
+        condition = current_condition(resource, type_)
+        if condition is not None and condition.status == bad:
+            raise RefusedError(
+                f"{resource.kind} {resource.metadata.name}: "
+                f"{safe_text(condition.message or condition.reason)}",
+                reason=condition.reason,
+                remedy=f"See: sandboxer describe {resource.kind.lower()} {resource.metadata.name}",
+            )
+
+
+class Progress:
+    """Shows the state of some objects while they change."""
+
+    def __init__(self, store: Store, keys: Sequence[Key]) -> None:
+        self._store = store
+        self._keys = keys
+        self._shown: dict[Key, str] = {}
+        self._status: Callable[[str], None] | None = None
+
+    def show(self) -> None:
+        """Show what differs from what was shown last."""
+        for key in self._keys:
+            line = state_line(read_object(self._store, key))
+            if self._shown.get(key) == line:
+                continue
+            self._shown[key] = line
+            text = f"{key.kind.lower()}/{key.name}: {line}"
+            (self._status or note)(text)
+
+    @contextmanager
+    def visible(self) -> Iterator[None]:
+        """Own the last line of the terminal, if stderr is one."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status("") as status:
+            self._status = lambda text: status.update(escape(text))
+            try:
+                yield
+            finally:
+                self._status = None
+
+
+async def settle(manager: Manager, keys: Sequence[Key], done: Until, *, timeout_s: float) -> float:
+    """
+    Wait until *done* and return the seconds it took, reconciling here when no controller runs.
+
+    Args:
+        manager: Opened manager.
+        keys: Objects that are waited for.
+        done: Looks at the store; may raise to give up.
+        timeout_s: Seconds.
+
+    Raises:
+        TimedOutError: It did not come in time; the message says how far it came.
+    """
+    progress = Progress(manager.store, keys)
+
+    def until() -> bool:
+        progress.show()
+        return done()
+
+    started = time.monotonic()
+    try:
+        with progress.visible():
+            await manager.settle(
+                keys, until, timeout_s=timeout_s, announce=lambda text: note(f"note: {text}")
+            )
+    except TimeoutError as error:
+        states = "; ".join(
+            f"{key.kind.lower()}/{key.name} is {state_line(read_object(manager.store, key))}"
+            for key in keys
+            if not _is_fine(read_object(manager.store, key))
+        )
+        raise TimedOutError(
+            f"After {timeout_s:g} s: {states}.",
+            remedy="It goes on in the controller; --timeout waits longer.",
+        ) from error
+    return time.monotonic() - started
+
+
+def _is_fine(resource: Resource | None) -> bool:
+    return isinstance(resource, Sandbox) and resource.status.is_true("Ready")
+
+
+def ready(store: Store, keys: Sequence[Key]) -> Until:
+    """Return the question "are all of these Ready?", which gives up on what is Stalled."""
+
+    def done() -> bool:
+        found = [read_object(store, key) for key in keys]
+        for resource in found:
+            if resource is not None:
+                refuse_stalled(resource)
+        conditions = [r is not None and current_condition(r, "Ready") for r in found]
+        return all(c and c.status == "True" for c in conditions)
+
+    return done
+
+
+def gone(store: Store, uids: dict[Key, str]) -> Until:
+    """Return the question "are all of these, with these uids, gone?"."""
+
+    def done() -> bool:
+        entries = {key: store.entry(key) for key in uids}
+        return all(entry is None or entry.uid != uids[key] for key, entry in entries.items())
+
+    return done

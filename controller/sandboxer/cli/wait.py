@@ -1,0 +1,150 @@
+"""`wait`: for a condition, a value or a deletion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from sandboxer.cli import jsonpath
+from sandboxer.cli.access import with_manager
+from sandboxer.cli.exits import Exit
+from sandboxer.cli.names import get_object, reference_text, references
+from sandboxer.cli.options import current_namespace, namespace_option, timeout_option
+from sandboxer.cli.printing import write
+from sandboxer.cli.progress import (
+    Until,
+    current_condition,
+    gone,
+    read_object,
+    refuse_stalled,
+    settle,
+)
+from sandboxer.errors import NotFoundError
+from sandboxer.kinds.meta import Key, Resource
+from sandboxer.units import Duration
+
+if TYPE_CHECKING:
+    from sandboxer.manager import Manager
+    from sandboxer.store import Store
+
+_FOR = re.compile(
+    r"(?P<delete>delete)|condition=(?P<type>[A-Za-z]+)(?:=(?P<status>[A-Za-z]+))?"
+    r"|jsonpath=(?P<path>.+?)(?:=(?P<value>[^=]*))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What `--for` asks for."""
+
+    text: str
+    """As it is reported: `condition met`, `deleted`."""
+    holds: Callable[[Resource], bool] | None
+    """Whether an object fulfils it; None means it must be gone."""
+    may_stall: bool = False
+    """Whether a Stalled object can still fulfil it."""
+
+
+def parse_goal(text: str) -> Goal:
+    """
+    Read the value of `--for`.
+
+    Raises:
+        click.UsageError: It has none of the known forms.
+    """
+    found = _FOR.fullmatch(text)
+    if found is None:
+        raise click.UsageError(
+            f'--for "{text}" is not delete, condition=TYPE[=STATUS] or jsonpath={{.path}}[=VALUE]'
+        )
+    if found["delete"]:
+        return Goal("deleted", None, may_stall=True)
+    if found["type"]:
+        return _condition_goal(found["type"], (found["status"] or "True").capitalize())
+    return _value_goal(found["path"], found["value"])
+
+
+def _condition_goal(type_: str, status: str) -> Goal:
+    def holds(resource: Resource) -> bool:
+        conditions = getattr(getattr(resource, "status", None), "conditions", ())
+        name = next((c.type for c in conditions if c.type.lower() == type_.lower()), type_)
+        condition = current_condition(resource, name)
+        return condition is not None and condition.status == status
+
+    return Goal("condition met", holds, may_stall=(type_.lower(), status) != ("ready", "True"))
+
+
+def _value_goal(path: str, value: str | None) -> Goal:
+    nodes = jsonpath.parse_template(path.strip("'\""))
+
+    def holds(resource: Resource) -> bool:
+        text = jsonpath.render(nodes, resource.to_document())
+        return bool(text) if value is None else text == value.strip("'\"")
+
+    return Goal("condition met", holds, may_stall=True)
+
+
+def _question(store: Store, keys: Sequence[Key], goal: Goal) -> Until:
+    if goal.holds is None:
+        return gone(store, {key: entry.uid for key in keys if (entry := store.entry(key))})
+    holds = goal.holds
+
+    def done() -> bool:
+        # NOTE: every object is looked at each time, so that a stalled one is not hidden by another.
+        held = [_holds_for(store, key, holds, may_stall=goal.may_stall) for key in keys]
+        return all(held)
+
+    return done
+
+
+def _holds_for(
+    store: Store, key: Key, holds: Callable[[Resource], bool], *, may_stall: bool
+) -> bool:
+    resource = read_object(store, key)
+    if resource is None:
+        raise NotFoundError(f"{key} was deleted while it was waited for.")
+    if holds(resource):
+        return True
+    if not may_stall:
+        refuse_stalled(resource)
+    return False
+
+
+@click.command()
+@click.argument("words", metavar="KIND/NAME…", nargs=-1, required=True)
+@click.option("--for", "goal", required=True, metavar="GOAL", help="condition=Ready, condition=Ready=False, delete, jsonpath={.status.phase}=Ready")  # fmt: skip
+@namespace_option
+@timeout_option("5m")
+def wait(words: tuple[str, ...], goal: str, *, namespace: str | None, timeout: Duration) -> int:
+    """
+    Wait until every named object fulfils GOAL.
+
+    A condition counts only when it speaks about the newest spec. With no controller running, the
+    objects are reconciled by this command. Exit code 6 when the time is over, 1 when a sandbox is
+    Stalled on the way to Ready.
+    """
+    wanted = references(words)
+    asked = parse_goal(goal)
+
+    async def work(manager: Manager) -> int:
+        store = manager.store
+        found = []
+        for reference in wanted:
+            try:
+                found.append(get_object(store, reference, current_namespace(namespace)))
+            except NotFoundError:
+                if asked.holds is not None:
+                    raise
+        keys = [resource.key for resource in found]
+        if keys:
+            await manager.register()
+            done = _question(store, keys, asked)
+            await settle(manager, keys, done, timeout_s=timeout.seconds)
+        write("".join(f"{reference_text(resource)} {asked.text}\n" for resource in found))
+        return Exit.OK
+
+    return with_manager(work)

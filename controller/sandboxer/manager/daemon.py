@@ -1,0 +1,134 @@
+"""The daemon: sources, engine, API and housekeeping in one task group, ended by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandboxer.api.server import SocketServer
+from sandboxer.clock import Clock
+from sandboxer.errors import ConflictError
+from sandboxer.manager.builtins import register_builtins
+from sandboxer.manager.engine import running
+from sandboxer.sources.directory import DirectorySource
+from sandboxer.store import KeyLocks
+
+if TYPE_CHECKING:
+    from sandboxer.manager.manager import Manager
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two compactions of the change feed and of old events.
+COMPACT_S = 600.0
+
+
+class Daemon:
+    """One run of the controller over an open manager."""
+
+    def __init__(self, manager: Manager, locks: KeyLocks, clock: Clock) -> None:
+        self._manager = manager
+        self._locks = locks
+        self._clock = clock
+        self._stopping = asyncio.Event()
+
+    async def run(self, specs: Sequence[Path]) -> None:
+        """
+        Work until a signal.
+
+        Raises:
+            ConflictError: There is a controller already.
+        """
+        manager = self._manager
+        self._become_controller()
+        await register_builtins(manager.store, manager.registry)
+        # What was loaded lives as long as the process; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        server = SocketServer(manager.store, manager.settings.socket_path)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._source(root).run(), name=f"source {root}") for root in specs
+            ]
+            background.append(tasks.create_task(self._compact(), name="compaction"))
+            serving = tasks.create_task(server.serve(), name="api")
+            async with running(manager.engine(lambda _: True)) as reconciling:
+                self._listen_to_signals()
+                self._report_start(specs)
+                await self._until_stopped(reconciling)
+                for task in background:
+                    task.cancel()
+                server.stop()
+            await asyncio.wait([serving, *background])
+        logger.info("The controller has stopped")
+
+    def _become_controller(self) -> None:
+        manager = self._manager
+        if not self._locks.try_controller():
+            pid = manager.controller_pid()
+            who = f"process {pid}" if pid else "another process"
+            raise ConflictError(
+                f"cannot run the controller: {who} is already the controller of "
+                f"{manager.settings.data_dir}.",
+                reason="ControllerRuns",
+                remedy=f"Stop it{f' (kill {pid})' if pid else ''}, or use another SANDBOXER_DATA_DIR.",
+            )
+        descriptor = os.open(manager.pid_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{os.getpid()}\n")
+
+    def _source(self, root: Path) -> DirectorySource:
+        return DirectorySource(self._manager.store, root, clock=self._clock)
+
+    def _report_start(self, specs: Sequence[Path]) -> None:
+        settings = self._manager.settings
+        logger.info(
+            "The controller runs",
+            extra={
+                "pid": os.getpid(),
+                "data_dir": str(settings.data_dir),
+                "socket": str(settings.socket_path),
+                "specs": ",".join(str(root) for root in specs),
+                "extensions": ",".join(sorted(self._manager.registry.extensions)),
+            },
+        )
+        for name, problem in self._manager.registry.problems.items():
+            logger.warning(
+                "An extension could not be loaded", extra={"extension": name, "error": problem}
+            )
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        """Begin to stop; the next signal finds its default action and ends the process at once."""
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        logger.info("Stopping; running passes may finish", extra={"signal": number.name})
+        self._stopping.set()
+
+    async def _until_stopped(self, reconciling: asyncio.Task[None]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, reconciling], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if reconciling.done():
+            reconciling.result()
+
+    async def _compact(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMPACT_S):
+                    await self._stopping.wait()
+            if self._stopping.is_set():
+                return
+            await self._manager.store.compact()

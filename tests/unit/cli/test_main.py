@@ -1,0 +1,83 @@
+"""The command line itself: overview, suggestions, errors."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from sandboxer.cli import main
+from sandboxer.cli.exits import Exit
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SANDBOXER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("SANDBOXER_DEBUG", raising=False)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", main.VERBS)
+def test_every_verb_exists_and_helps(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line of the overview is a command with help."""
+    module, attribute = main.VERBS[name].target.split(":")
+
+    assert isinstance(getattr(importlib.import_module(module), attribute), click.Command)
+    assert main.run([name, "--help"]) == Exit.OK
+    assert "Usage: sandboxer" in capsys.readouterr().out
+
+
+def test_overview_lists_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` ends with the exit codes."""
+    assert main.run(["--help"]) == Exit.OK
+
+    shown = capsys.readouterr().out
+    assert all(str(code.value) in shown for code in Exit)
+
+
+def test_mistyped_verb_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped verb is a usage error that names the nearest one."""
+    assert main.run(["aply"]) == Exit.USAGE
+
+    assert 'Did you mean "apply"?' in capsys.readouterr().err
+
+
+def test_mistyped_kind_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped kind is a usage error that names the nearest one."""
+    assert main.run(["get", "sandbx"]) == Exit.USAGE
+
+    assert 'Did you mean "sandbox"?' in capsys.readouterr().err
+
+
+def test_bug_prints_one_line_and_keeps_the_traceback(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unexpected exception is one line for the person and a traceback in the log."""
+    data_dir.mkdir()
+    broken = main.Verb("sandboxer.cli.main:no_such_attribute", "broken")
+    monkeypatch.setitem(main.VERBS, "version", broken)
+
+    assert main.run(["version"]) == Exit.BUG
+
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert str(data_dir / "errors.log") in shown
+    assert "Traceback" in (data_dir / "errors.log").read_text()
+    assert (data_dir / "errors.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_help_and_get_do_not_load_what_they_do_not_need() -> None:
+    """Reading verbs start without SSH, migrations, HTTP server and file watching."""
+    code = (
+        "import sys, sandboxer.cli.main, sandboxer.cli.get, sandboxer.store\n"
+        "heavy = {'asyncssh', 'alembic', 'uvicorn', 'starlette', 'watchfiles', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
