@@ -1,0 +1,55 @@
+"""
+The rig for every test that asks for it, and a plain word where it cannot be built.
+
+As root, and always in CI, a rig that cannot be built is a failure. As a user without the right to
+build it, the tests that need it are left out, and the summary says which and how to get them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig import Rig, RigError
+from tests.rig.commands import is_root
+from tests.rig.install import install_missing, why_not
+
+_HOST_COUNT = 3
+
+_LEFT_OUT = pytest.StashKey[tuple[int, str]]()
+
+
+@pytest.fixture(scope="session")
+def rig() -> Iterator[Rig]:
+    """Three hosts, h1 to h3, up for the whole run; call `rig.clean(name)` for an empty one."""
+    if not install_missing():
+        raise RigError(f"The rig cannot be built: {why_not() or 'packages are missing.'}")
+    with Rig.start(_HOST_COUNT) as hosts:
+        yield hosts
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses the rig; leave it out where this user cannot build one."""
+    for item in items:
+        if "rig" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.rig)
+    needing = [item for item in items if item.get_closest_marker("rig")]
+    reason = "" if is_root() or os.environ.get("CI") or not needing else why_not()
+    if reason:
+        config.stash[_LEFT_OUT] = (len(needing), reason)
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out and how to get it."""
+    count, reason = config.stash.get(_LEFT_OUT, (0, ""))
+    if count:
+        terminalreporter.section("not run: tests on several hosts")
+        terminalreporter.write_line(
+            f"{count} tests need several real hosts, which were not brought up: {reason}"
+        )
