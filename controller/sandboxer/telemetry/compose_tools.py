@@ -19,7 +19,11 @@ REMEDY = "Install a newer one there, for example with `pip install 'podman-compo
 
 _ORDER = ("docker", "podman-compose", "docker-compose", "podman")
 _SUBCOMMAND = ("docker", "podman")
-_VERSION = re.compile(r"version:?\s+v?([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})", re.IGNORECASE)
+_NUMBER = r"version:?\s+v?([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})"
+_VERSION = re.compile(_NUMBER, re.IGNORECASE)
+# podman-compose tells podman's version too, 1.0.3 even before its own, and there it calls itself
+# "podman-composer".
+_PODMAN_COMPOSE_VERSION = re.compile(rf"podman-composer?\s+{_NUMBER}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +66,12 @@ def judge_compose(command: Sequence[str], text: str) -> ComposeChoice:
         text: Untrusted; `podman compose` prints the version of the tool it hands over to.
     """
     shown = " ".join(command)
-    match = _VERSION.search(text)
+    own = _PODMAN_COMPOSE_VERSION.search(text)
+    match = own or _VERSION.search(text)
     if match is None:
         return ComposeChoice(refused=f"{shown} does not tell its version.")
     version = match[1]
-    if "podman-compose" in text and _numbers(version) < OLDEST_PODMAN_COMPOSE:
+    if own is not None and _numbers(version) < OLDEST_PODMAN_COMPOSE:
         return ComposeChoice(
             refused=f"{shown} is podman-compose {version}, which reports success when nothing "
             f"was started. {REMEDY}"

@@ -6,7 +6,11 @@ import pytest
 
 from sandboxer.telemetry.compose_tools import choose_compose
 
-OLD = "/usr/bin/podman-compose podman-compose version: 1.0.3 ['podman', '--version', '']"
+# What Debian's 1.0.3 prints, word for word.
+OLD = (
+    "/usr/bin/podman-compose ['podman', '--version', ''] using podman version: 4.3.1 "
+    "podman-composer version  1.0.3 podman --version  podman version 4.3.1 exit code: 0"
+)
 NEW = "/opt/bin/podman-compose podman-compose version 1.6.0 podman version 4.3.1"
 PLUGIN = "/usr/bin/docker Docker Compose version v2.27.0"
 PYTHON = "/usr/bin/docker-compose docker-compose version 1.29.2, build unknown"
