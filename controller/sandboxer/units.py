@@ -58,12 +58,27 @@ class _CheckedText(str):
         }
 
 
+# Seconds; ten years. More is a slip of the keyboard, and would leave the range of `datetime`.
+MAX_DURATION_S = 10 * 365 * 86400.0
+
+
 class Duration(_CheckedText):
-    """A positive length of time in Go's form, largest unit first: `1h30m`, `90s`, `250ms`, `7d`."""
+    """
+    A length of time in Go's form, largest unit first: `1h30m`, `90s`, `250ms`, `7d`.
+
+    More than nothing and at most ten years.
+    """
 
     __slots__ = ()
     pattern = re.compile(r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+", re.ASCII)
     example = "1h30m"
+
+    def __new__(cls, text: str) -> Self:
+        duration = super().__new__(cls, text)
+        if not 0 < duration.seconds <= MAX_DURATION_S:
+            msg = f"{text!r} is out of range; a duration is more than 0s and at most 3650d"
+            raise ValueError(msg)
+        return duration
 
     @property
     def seconds(self) -> float:

@@ -133,8 +133,11 @@ class Policy:
         }
         if not services or len(services) > MAX_SERVICES:
             self._fail(f"it must have 1 to {MAX_SERVICES} services, and it has {len(services)}")
+        enabled = {n: s for n, s in services.items() if not s.pop("profiles", None)}
+        if not enabled:
+            self._fail("all its services belong to compose profiles, so none would run")
         return Checked(
-            services={n: s for n, s in services.items() if not s.pop("profiles", None)},
+            services=enabled,
             volumes=self._volumes(document.get("volumes")),
             networks=self._networks(document.get("networks")),
             configs=self._files("config", document.get("configs")),

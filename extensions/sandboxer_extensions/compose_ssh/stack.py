@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shlex
 import tarfile
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-co
 # Networks and volumes outlive a change of the spec; a tool that sees another label on one offers
 # to recreate it, data and all. They carry only what never changes.
 _LASTING_LABELS = (LABEL_UID, LABEL_ENVIRONMENT, LABEL_NAMESPACE, LABEL_NAME, LABEL_EXTENSION)
+
+
+# What JSON leaves as it is and YAML wants escaped. Source: YAML 1.2, 5.1 (printable characters).
+_UNPRINTABLE = re.compile("[\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +196,23 @@ def _read(path: Path) -> str:
 
 
 def _document(checked: Checked) -> bytes:
-    """Return the compose document as JSON, which every YAML reader takes the same way."""
+    """
+    Return the compose document as JSON, which every YAML reader takes the same way.
+
+    Letters stand as themselves: YAML does not join the two halves JSON escapes an emoji into.
+    """
     parts = {
         "services": checked.services, "networks": checked.networks, "volumes": checked.volumes,
         "configs": checked.configs, "secrets": checked.secrets,
     }  # fmt: skip
-    return json.dumps({name: part for name, part in parts.items() if part}, indent=1).encode()
+    present = {name: part for name, part in parts.items() if part}
+    text = json.dumps(present, indent=1, ensure_ascii=False)
+    try:
+        return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidSpecError(
+            f"The compose file holds half of a character: {error.reason}.", reason="ComposeRefused"
+        ) from None
 
 
 def _secrets_file(instance: Instance) -> bytes:
