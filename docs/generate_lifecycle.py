@@ -31,6 +31,7 @@ Below, *sees* is the state the extension observed, or `unknown` when its host do
 | Expire | deletes the object, as a user would |
 | Teardown | removes everything that carries its uid |
 | Forget | removes the finalizer, after a last look |
+| Stall | states what a person has to change; nothing is tried before that |
 | Hold | states that nothing is known; touches nothing |
 | Refresh | brings the status up to date |
 | Nothing | writes nothing |

@@ -61,16 +61,15 @@ class Lab:
 
     async def idle(self) -> None:
         """Let everything that is due be done, while no time passes."""
-        queue = self.engine.queue
         deadline = monotonic() + DEADLINE_S
-        while len(queue) or queue.processing:
+        while not self.engine.idle:
             assert monotonic() < deadline, "it does not come to rest"
             await asyncio.sleep(0.001)
 
 
-def fake_registry(world: FakeWorld) -> Registry:
-    """Return a registry that knows the fake extension only."""
-    loaded = Loaded(extension=FakeExtension(world), distribution="fake", version="1.0")
+def fake_registry(world: FakeWorld, extension: type[FakeExtension] = FakeExtension) -> Registry:
+    """Return a registry that knows one kind of fake extension only."""
+    loaded = Loaded(extension=extension(world), distribution="fake", version="1.0")
     return Registry(loaded={FAKE_EXTENSION: loaded}, problems={"ext.broken": "It is broken."})
 
 
@@ -81,11 +80,13 @@ def make_engine(
     locks: KeyLocks,
     *,
     wants: Callable[[Key], bool] = lambda _key: True,
+    extension: type[FakeExtension] = FakeExtension,
 ) -> Engine:
     """Return an engine that is not running."""
-    registry = fake_registry(observer.world)
+    registry = fake_registry(observer.world, extension)
     engine = Engine(store, observer, registry=registry, locks=locks, clock=clock, wants=wants)
     clock.on_advance(engine.queue.promote)
+    clock.on_advance(engine.host_queue.promote)
     return engine
 
 
@@ -95,14 +96,16 @@ async def open_lab(
     *,
     world: FakeWorld | None = None,
     wants: Callable[[Key], bool] = lambda _key: True,
+    extension: type[FakeExtension] = FakeExtension,
+    observer_type: type[FakeObserver] = FakeObserver,
 ) -> AsyncIterator[Lab]:
     """Open a store in *path* and run an engine over it that works on the keys it wants."""
     clock = ManualClock()
     world = world or FakeWorld()
-    observer = FakeObserver(world)
+    observer = observer_type(world)
     store = await Store.open(path / "store.db", clock=clock)
     locks = KeyLocks(path / "locks")
-    engine = make_engine(store, observer, clock, locks, wants=wants)
+    engine = make_engine(store, observer, clock, locks, wants=wants, extension=extension)
     running = asyncio.create_task(engine.run())
     try:
         yield Lab(store, world, observer, clock, engine)

@@ -105,6 +105,7 @@ async def _run(
         await live(engine)
         engine.wakeups.stop()
     engine.queue.shutdown(discard=True)
+    engine.host_queue.shutdown(discard=True)
     found = store.get(Sandbox, "hello")
     await store.close()
     locks.close()
@@ -154,7 +155,8 @@ def _said(found: Sandbox | None) -> object:
         return None
     status = found.status
     conditions = sorted((c.type, c.status) for c in status.conditions)
-    return status.phase, status.host, status.ports, status.spec_hash, status.handle, conditions
+    made = (status.spec_hash, status.handle, status.reachability, status.isolation)
+    return status.phase, status.host, status.ports, made, conditions
 
 
 async def test_two_engines_share_a_store(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def world() -> FakeWorld:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, world: FakeWorld) -> AsyncIterator[Store]:
+async def bench(tmp_path: Path, world: FakeWorld) -> AsyncIterator[tuple[Store, Telemetry]]:
     clock = SystemClock()
     opened = await Store.open(tmp_path / "store.db", clock=clock)
     connections, registry = Connections(clock), fake_registry(world)
@@ -44,7 +44,7 @@ async def store(tmp_path: Path, world: FakeWorld) -> AsyncIterator[Store]:
     try:
         await opened.create(profile())
         await opened.create(host(workRoot=str(tmp_path / "work"), probeInterval="1s"))
-        yield opened
+        yield opened, telemetry
     finally:
         await engine.stop(budget_s=5.0)
         await running
@@ -52,6 +52,16 @@ async def store(tmp_path: Path, world: FakeWorld) -> AsyncIterator[Store]:
         await connections.close()
         await opened.close()
         locks.close()
+
+
+@pytest.fixture
+async def store(bench: tuple[Store, Telemetry]) -> Store:
+    return bench[0]
+
+
+@pytest.fixture
+async def telemetry(bench: tuple[Store, Telemetry]) -> Telemetry:
+    return bench[1]
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -93,7 +103,35 @@ async def test_lost_sight_is_unknown(store: Store, world: FakeWorld) -> None:
 
     world.cut.add("h1")
     await until(lambda: found(store).status.phase == "Unknown")
+    await until(lambda: _cannot_observe(store))
+    lost = found(store).status.condition("HostReachable")
     world.cut.clear()
     await until(lambda: found(store).status.is_true("Ready"))
 
     assert world.calls == calls
+    assert lost is not None
+    assert "does not answer" in lost.message
+
+
+def _cannot_observe(store: Store) -> bool:
+    probed = store.get(Host, "h1")
+    ready = probed.status.condition("Ready") if probed is not None else None
+    return ready is not None and ready.reason == "CannotObserve" and "ext.fake" in ready.message
+
+
+async def test_host_that_is_gone_is_forgotten(store: Store, telemetry: Telemetry) -> None:
+    """When a Host object goes, telemetry keeps nothing of it, its connection included."""
+    await store.create(sandbox())
+    await until(lambda: found(store).status.is_true("Ready"))
+    known = telemetry.view("ext.fake", "h1", "u").unknown_reason
+
+    await store.delete(Sandbox, "hello")
+    await store.delete(Host, "h1")
+    await until(lambda: store.get(Host, "h1") is None)
+    await until(lambda: "was not looked at yet" in _ignorance(telemetry))
+
+    assert "was not looked at yet" not in known
+
+
+def _ignorance(telemetry: Telemetry) -> str:
+    return telemetry.view("ext.fake", "h1", "u").unknown_reason

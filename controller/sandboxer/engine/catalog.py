@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sandboxer.clock import Clock
-from sandboxer.engine.desired import schema_validator
+from sandboxer.engine.conditions import Fact, stated
+from sandboxer.engine.inputs import schema_validator
 from sandboxer.engine.outcome import Done
-from sandboxer.engine.record import Fact, news, stated
+from sandboxer.engine.story import catalog_news
 from sandboxer.errors import InvalidSpecError, TransientError
 from sandboxer.kinds.meta import Key, Resource, Status
 from sandboxer.kinds.profile import Profile
@@ -107,5 +108,5 @@ async def _write(
     if after == obj.status:
         return
     stored: Resource = await recorder.store.update_status(obj.model_copy(update={"status": after}))
-    for item in news(obj.status, after):
+    for item in catalog_news(obj.status, after):
         await recorder.events.record(stored, item.reason, item.message, type=item.type)

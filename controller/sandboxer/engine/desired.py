@@ -7,25 +7,19 @@ adds the secret values at the last moment. Nothing is guessed: an input nobody k
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import jsonschema
-from jsonschema.protocols import Validator
-from pydantic import SecretStr, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from pydantic import SecretStr
 
+from sandboxer.engine.inputs import validate_inputs
 from sandboxer.errors import InvalidSpecError, TerminalError
-from sandboxer.extension import Extension, Inputs, Instance, PortLease
+from sandboxer.extension import Extension, Instance, PortLease
 from sandboxer.kinds.profile import Candidate as CandidateSpec
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import ISOLATION_ORDER, Placement, Resources, Sandbox, SecretRef
@@ -41,8 +35,6 @@ MAX_SECRET_BYTES = 64 * 2**10
 
 SECRET_VARIABLE_PREFIX = "SANDBOXER_SECRET_"  # noqa: S105 - the prefix of names, not a secret
 """Only such variables of the controller's own environment may be given to a sandbox."""
-
-InputValues = Mapping[str, str | int | float | bool]
 
 
 def resolve(sandbox: Sandbox, profile: Profile | None, extensions: Mapping[str, Extension]) -> Wish:
@@ -81,48 +73,6 @@ def resolve(sandbox: Sandbox, profile: Profile | None, extensions: Mapping[str, 
         expires_at=_expires_at(sandbox, profile),
         ready_timeout_s=_ready_timeout_s(sandbox, profile),
     )
-
-
-def validate_inputs(values: InputValues, extension: Extension, profile: Profile) -> Inputs:
-    """
-    Validate merged inputs by the profile's schema and the extension's model.
-
-    Raises:
-        InvalidSpecError: `field` is `spec.inputs.<name>`.
-    """
-    try:
-        inputs = extension.inputs_model.model_validate_json(json.dumps(dict(values)))
-    except ValidationError as error:
-        raise _inputs_error(error, extension) from error
-    problem = _schema_problem(values, profile)
-    if problem is not None:
-        field = ".".join(["spec.inputs", *map(str, problem.absolute_path)])
-        raise InvalidSpecError(
-            f"{field} is not what profile {profile.metadata.name} takes: {problem.message}.",
-            field=field,
-            reason="InvalidInputs",
-        )
-    return inputs
-
-
-def schema_validator(schema: Mapping[str, Any], profile_name: str) -> Validator:
-    """
-    Return a validator for a profile's `inputsSchema`.
-
-    Raises:
-        InvalidSpecError: It is no JSON Schema of draft 2020-12.
-    """
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise InvalidSpecError(
-            f"Profile {profile_name} has an inputsSchema that is no JSON Schema: {error.message}.",
-            field="spec.inputsSchema",
-            reason="InvalidInputsSchema",
-            remedy="Write it in draft 2020-12.",
-        ) from error
-    # NOTE: without a registry of its own, jsonschema fetches what `$ref` names from the network.
-    return jsonschema.Draft202012Validator(schema, registry=Registry())
 
 
 def build_instance(
@@ -260,23 +210,6 @@ def _why(error: Exception) -> str:
     return "it is not set" if isinstance(error, KeyError) else str(error)
 
 
-def _schema_problem(values: InputValues, profile: Profile) -> jsonschema.ValidationError | None:
-    schema, name = profile.spec.inputs_schema, profile.metadata.name
-    if not schema:
-        return None
-    try:
-        errors = schema_validator(schema, name).iter_errors(dict(values))
-        problem: jsonschema.ValidationError | None = jsonschema.exceptions.best_match(errors)
-    except (Unresolvable, RecursionError, re.error) as error:
-        raise InvalidSpecError(
-            f"Profile {name} has an inputsSchema that cannot be followed: {error}.",
-            field="spec.inputsSchema",
-            reason="InvalidInputsSchema",
-            remedy="Use references within the schema, patterns that compile, and no endless loop.",
-        ) from error
-    return problem
-
-
 def _allowed(variable: str, environ: Mapping[str, str]) -> str:
     if not variable.startswith(SECRET_VARIABLE_PREFIX):
         raise ValueError(f"its name does not start with {SECRET_VARIABLE_PREFIX}")
@@ -323,21 +256,6 @@ def _objecting(spec: CandidateSpec, extension: Extension, objection: str) -> Can
     return Candidate(name=spec.extension, extension=extension, objection=objection)
 
 
-def _inputs_error(error: ValidationError, extension: Extension) -> InvalidSpecError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
-    field = f"spec.inputs.{name}" if name else "spec.inputs"
-    if first["type"] == "extra_forbidden":
-        known = sorted(extension.inputs_model.model_fields)
-        close = difflib.get_close_matches(name, known, n=1)
-        remedy = f"Did you mean {close[0]!r}?" if close else f"It takes: {', '.join(known)}."
-        message = f"{field}: {extension.name} takes no input of that name."
-    else:
-        remedy = ""
-        message = f"{field}: {first['msg']}."
-    return InvalidSpecError(message, field=field, reason="InvalidInputs", remedy=remedy)
-
-
 def _merged_placement(own: Placement, profile: Placement) -> Placement:
     return Placement(
         host=own.host or profile.host,
@@ -359,14 +277,7 @@ def _expires_at(sandbox: Sandbox, profile: Profile) -> datetime | None:
     created = sandbox.metadata.creation_timestamp
     if ttl is None or created is None:
         return None
-    try:
-        return (created + timedelta(seconds=ttl.seconds)).replace(microsecond=0)
-    except OverflowError as error:
-        raise InvalidSpecError(
-            f"spec.lifetime.ttl is {ttl!r}, and there is no such year.",
-            field="spec.lifetime.ttl",
-            remedy="Leave it out for a sandbox that lives for ever.",
-        ) from error
+    return (created + timedelta(seconds=ttl.seconds)).replace(microsecond=0)
 
 
 def _ready_timeout_s(sandbox: Sandbox, profile: Profile) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -22,6 +23,10 @@ from sandboxer.store import EventRecorder, KeyLocks, Store
 
 # Seconds running passes have at shutdown; below the 30 s after which supervisors kill.
 DEFAULT_BUDGET_S = 20.0
+
+# Probes at the same time, apart from other passes: a host that swallows packets holds a worker
+# until its connection times out, and must not keep sandboxes of living hosts waiting.
+HOST_WORKERS = 16
 
 
 class Engine:
@@ -54,18 +59,22 @@ class Engine:
         rng = random.Random()  # noqa: S311 - jitter is no secret
         events = EventRecorder(store, clock)
         self.queue = KeyedQueue(clock)
+        self.host_queue = KeyedQueue(clock)
         self.placements = Placements()
         self.reconciler = Reconciler(
             store=store,
             observer=observer,
             extensions=registry.extensions,
-            leasing=Leasing(store=store, placements=self.placements, default_host=default_host),
+            leasing=Leasing(
+                store=store, placements=self.placements, locks=locks, default_host=default_host
+            ),
             journal=Journal(store=store, events=events, clock=clock),
             clock=clock,
         )
         self.wakeups = Wakeups(
             self.queue,
             store,
+            host_queue=self.host_queue,
             observer=observer,
             placements=self.placements,
             clock=clock,
@@ -84,7 +93,6 @@ class Engine:
             self.queue,
             {
                 "Sandbox": self.reconciler,
-                "Host": hosts,
                 "Profile": ProfilePass(store=store, registry=registry, events=events, clock=clock),
                 "Extension": ExtensionPass(
                     store=store, registry=registry, events=events, clock=clock
@@ -94,15 +102,25 @@ class Engine:
             rng=rng,
             count=workers,
         )
+        self.host_workers = Workers(
+            self.host_queue, {"Host": hosts}, locks=locks, rng=rng, count=HOST_WORKERS
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due and nothing is being worked on."""
+        queues = (self.queue, self.host_queue)
+        return not any(len(queue) or queue.processing for queue in queues)
 
     async def run(self) -> None:
         """Reconcile until `stop`; also ends when it is cancelled, abandoning running passes."""
         self.wakeups.start()
         try:
-            await self.workers.run()
+            await asyncio.gather(self.workers.run(), self.host_workers.run())
         finally:
             self.wakeups.stop()
             self.queue.shutdown(discard=True)
+            self.host_queue.shutdown(discard=True)
 
     async def stop(self, *, budget_s: float = DEFAULT_BUDGET_S) -> bool:
         """
@@ -112,4 +130,7 @@ class Engine:
             Whether all of them finished; the others have left their intention.
         """
         self.wakeups.stop()
-        return await self.workers.stop(budget_s=budget_s)
+        finished = await asyncio.gather(
+            self.workers.stop(budget_s=budget_s), self.host_workers.stop(budget_s=budget_s)
+        )
+        return all(finished)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sandboxer.clock import Clock
+from sandboxer.engine.conditions import Fact, stated
 from sandboxer.engine.observer import HostReport, Observer
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.placements import Placements
-from sandboxer.engine.record import Fact, news, stated
 from sandboxer.engine.sight import CANNOT_OBSERVE
+from sandboxer.engine.story import host_news
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, UnreachableError
 from sandboxer.kinds.host import Host, HostStatus
 from sandboxer.kinds.meta import FINALIZER, Key
@@ -153,5 +154,5 @@ class HostPass:
         if status == host.status:
             return
         stored = await self.store.update_status(host.model_copy(update={"status": status}))
-        for item in news(host.status, status):
+        for item in host_news(host, status):
             await self.events.record(stored, item.reason, item.message, type=item.type)

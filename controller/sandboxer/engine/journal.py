@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandboxer.clock import Clock
 from sandboxer.engine import record
+from sandboxer.engine.story import sandbox_news
 from sandboxer.errors import SandboxerError, TransientError, Waiting
 from sandboxer.kinds.meta import Key
 from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
@@ -22,6 +23,8 @@ class Journal:
     store: Store
     events: EventRecorder
     clock: Clock
+    _accepted: dict[str, float] = field(default_factory=dict)
+    """Monotonic seconds at which a sandbox that is not ready yet was accepted, by uid."""
 
     async def write(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
         """
@@ -58,6 +61,7 @@ class Journal:
 
     async def set_finalizers(self, sandbox: Sandbox, finalizers: Iterable[str]) -> Sandbox:
         """Replace what holds the object back; the last one taken away removes it."""
+        self._accepted.pop(sandbox.metadata.uid, None)
         metadata = sandbox.metadata.model_copy(update={"finalizers": tuple(finalizers)})
         return await self.store.update(sandbox.model_copy(update={"metadata": metadata}))
 
@@ -94,11 +98,22 @@ class Journal:
 
     async def _put(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
         stored = await self.store.update_status(sandbox.model_copy(update={"status": status}))
+        took_s = self._took_s(sandbox, status)
         # Together, so that they share one transaction of the store.
         await asyncio.gather(
             *(
                 self.events.record(stored, news.reason, news.message, type=news.type)
-                for news in record.news(sandbox.status, status)
+                for news in sandbox_news(sandbox, status, took_s=took_s)
             )
         )
         return stored
+
+    def _took_s(self, sandbox: Sandbox, status: SandboxStatus) -> float | None:
+        """Return the seconds from acceptance to readiness, when this process saw both."""
+        uid, now_s = sandbox.metadata.uid, self.clock.monotonic_s()
+        if sandbox.status.condition("Accepted") is None:
+            self._accepted[uid] = now_s
+        if not status.is_true("Ready") and sandbox.metadata.deletion_timestamp is None:
+            return None
+        accepted_s = self._accepted.pop(uid, None)
+        return None if accepted_s is None else now_s - accepted_s

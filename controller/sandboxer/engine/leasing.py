@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.sight import Sight
-from sandboxer.errors import TransientError
+from sandboxer.errors import TransientError, Waiting
 from sandboxer.kinds.host import Host
+from sandboxer.kinds.meta import Key
 from sandboxer.routing import Choice, NoFit, Place, Wish, choose, lease_ports
-from sandboxer.store import Store
+from sandboxer.store import KeyLocks, Store
+
+LEASES = Key("Leases", "", "all")
+"""No object: the key whose lock is held while places and ports are given away."""
+
+# Seconds until a pass tries again that found another process choosing; that takes one commit,
+# a few milliseconds.
+BUSY_DELAY_S = 0.02
 
 
 @dataclass(kw_only=True)
@@ -19,10 +29,34 @@ class Leasing:
 
     store: Store
     placements: Placements
+    locks: KeyLocks
+    """Shared with other processes on the same store."""
     default_host: str | None = None
     """Host for sandboxes that name none (`SANDBOXER_HOST`)."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held from a choice to the write that stores it, or a port is leased twice."""
+    _here: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """
+        Keep everybody else from choosing, from a choice to the write that stores it.
+
+        Inside, the index has what every other process leased before.
+
+        Raises:
+            Waiting: Another process is choosing.
+        """
+        async with self._here:
+            with self.locks.try_key(LEASES) as mine:
+                if not mine:
+                    raise Waiting(
+                        "Another process chooses a place at this moment.",
+                        retry_after_s=BUSY_DELAY_S,
+                        reason="LeasesBusy",
+                    )
+                # NOTE: a write, even of nothing, is answered after the changes committed before it
+                # were taken over; without it a lease of another process is seen 0.1 s too late.
+                await self.store.write([])
+                yield
 
     def choose(self, wish: Wish) -> Choice | NoFit:
         """Choose an extension and a host for a wish."""

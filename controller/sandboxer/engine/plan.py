@@ -9,14 +9,13 @@ Design notes:
 * A step is chosen by state alone, never by what woke the pass, so a lost wake-up costs time only.
 * Not knowing is a case of its own: without an observation nothing is created, changed or removed.
 * What was provisioned and is no longer whole is drift. It is repaired at once, unless that was
-  needed often: then the pause after the last provisioning grows, as kubelet does it for
-  containers that crash in a loop. A sandbox that lived longer than the pause is repaired at once.
+  needed often and it did not live longer than the pause, which grows from repair to repair.
 * Refused: a stored state machine. The conditions say what was seen; the step follows from them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -27,8 +26,11 @@ from sandboxer.kinds.sandbox import Sandbox
 
 StepName = Literal[
     "Admit", "Refuse", "Route", "Provision", "WaitReady", "Repair", "Report", "Suspend", "Resume",
-    "Relocate", "Expire", "Teardown", "Forget", "Hold", "Refresh", "Nothing",
+    "Relocate", "Expire", "Teardown", "Forget", "Hold", "Stall", "Refresh", "Nothing",
 ]  # fmt: skip
+
+ISOLATION_TOO_WEAK = "IsolationTooWeak"
+"""Reason of a sandbox that is isolated less than it must be."""
 
 # Repairs that are made at once, whenever they are needed.
 FREE_REPAIRS = 3
@@ -46,6 +48,8 @@ class Wanted:
     expires_at: datetime | None = None
     placement_objection: str = ""
     """Why it may not stay where it was placed; empty when it may."""
+    isolation_objection: str = ""
+    """Why what can be made there isolates too little; empty when that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class Step:
     """Stable CamelCase word for conditions and events."""
     message: str = ""
     """A sentence with the evidence."""
-    after_s: float | None = field(default=None)
+    after_s: float | None = None
     """Seconds until it is worth planning again, for a step that waits for the clock."""
 
 
@@ -106,29 +110,26 @@ def was_acted_on(sandbox: Sandbox) -> bool:
     return sandbox.status.intention is not None or sandbox.status.spec_hash != ""
 
 
-def _delete(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one return a row
+def _delete(situation: Situation) -> Step:
     sandbox, seen = situation.sandbox, situation.observation
-    intention = sandbox.status.intention
     if FINALIZER not in sandbox.metadata.finalizers:
         return Step(name="Nothing", reason="Deleted", message="Others hold the object back.")
     if not sandbox.status.extension:
         return Step(name="Forget", reason="NeverRouted", message="Nothing was ever made for it.")
+    untouched = Step(name="Forget", reason="NeverActed", message="Nothing was ever made for it.")
     if seen is None:
-        if not was_acted_on(sandbox):
-            return Step(name="Forget", reason="NeverActed", message="Nothing was ever made for it.")
-        return _hold(situation)
-    if seen.state == "Absent" and intention is not None and intention.action == "Teardown":
+        return _hold(situation) if was_acted_on(sandbox) else untouched
+    if seen.state == "Absent" and _is_pending(sandbox, "Teardown"):
         return Step(name="Forget", reason="TornDown", message="Nothing of it is left.")
     if seen.state == "Absent" and not was_acted_on(sandbox):
-        return Step(name="Forget", reason="NeverActed", message="Nothing was ever made for it.")
+        return untouched
     return Step(name="Teardown", reason="Deleting", message="Its deletion was asked for.")
 
 
 def _relocate(situation: Situation, objection: str) -> Step:
-    seen, intention = situation.observation, situation.sandbox.status.intention
+    sandbox, seen = situation.sandbox, situation.observation
     gone = seen is None or seen.state == "Absent"
-    torn_down = intention is not None and intention.action == "Teardown"
-    if gone and (torn_down or not was_acted_on(situation.sandbox)):
+    if gone and (_is_pending(sandbox, "Teardown") or not was_acted_on(sandbox)):
         return Step(name="Route", reason="PlacementChanged", message=objection)
     return Step(name="Relocate", reason="PlacementChanged", message=objection)
 
@@ -139,6 +140,8 @@ def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a 
     assert seen is not None
     status, suspended = sandbox.status, sandbox.spec.operating_mode == "Suspended"
     provisioned = status.spec_hash == wanted.spec_hash and not _is_pending(sandbox, "Provision")
+    if status.spec_hash == "" and wanted.isolation_objection:
+        return _withdraw(sandbox, seen, wanted.isolation_objection)
     if status.spec_hash == "":
         return Step(name="Provision", reason="New", message="Nothing was provisioned yet.")
     if seen.state in ("Absent", "Incomplete") or (seen.state == "Stopped" and not suspended):
@@ -154,6 +157,13 @@ def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a 
     if seen.state == "Starting" or not sandbox.status.is_true("Ready"):
         return Step(name="WaitReady", reason="Starting", message=seen.message)
     return _keep(sandbox, seen)
+
+
+def _withdraw(sandbox: Sandbox, seen: Observation, objection: str) -> Step:
+    """Take away what isolates too little, and try no more until something changes."""
+    gone = seen.state == "Absent" and _is_pending(sandbox, "Teardown")
+    name: StepName = "Stall" if gone else "Teardown"
+    return Step(name=name, reason=ISOLATION_TOO_WEAK, message=objection)
 
 
 def _update(seen: Observation) -> Step:
@@ -173,8 +183,7 @@ def _rest(sandbox: Sandbox, seen: Observation) -> Step:
 
 def _restore(situation: Situation, seen: Observation) -> Step:
     """Answer drift: repair it now or later, or only report it."""
-    sandbox = situation.sandbox
-    evidence = seen.message or f"It is {seen.state} and was provisioned."
+    sandbox, evidence = situation.sandbox, seen.message or f"It is {seen.state}."
     if sandbox.spec.drift_policy == "Report":
         return Step(name="Report", reason="DriftReported", message=evidence)
     pause_s = _repair_pause_s(sandbox, situation.now)
@@ -203,8 +212,7 @@ def _keep(sandbox: Sandbox, seen: Observation) -> Step:
     resting = status.is_true("Suspended") == (seen.state == "Suspended")
     same = status.resources == seen.resources and not status.is_true("Reconciling")
     quiet = status.intention is None and not status.is_true("Drifted")
-    reachable = status.is_true("HostReachable")
-    if stated and resting and same and quiet and reachable:
+    if stated and resting and same and quiet and status.is_true("HostReachable"):
         return Step(name="Nothing", reason="AsWished", message="Everything is as wished.")
     return Step(name="Refresh", reason="Observed", message="The status is brought up to date.")
 
@@ -214,7 +222,11 @@ def _hold(situation: Situation) -> Step:
 
 
 def _expire(expires_at: datetime | None) -> Step:
-    return Step(name="Expire", reason="Expired", message=f"Its lifetime ended at {expires_at}.")
+    return Step(
+        name="Expire",
+        reason="Expired",
+        message=f"Its lifetime ended at {expires_at:%Y-%m-%dT%H:%M:%SZ}.",
+    )
 
 
 def _is_over(expires_at: datetime | None, now: datetime) -> bool:

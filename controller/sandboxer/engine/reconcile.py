@@ -35,7 +35,7 @@ from sandboxer.errors import TransientError, Waiting
 from sandboxer.extension import Extension, Observation
 from sandboxer.kinds.meta import FINALIZER, Key
 from sandboxer.kinds.sandbox import Sandbox
-from sandboxer.routing import NoFit
+from sandboxer.routing import NoFit, isolation_objection
 from sandboxer.store import Store
 
 # Seconds an extension may take for one action. Generous: it covers a pull of several GB; it only
@@ -76,11 +76,12 @@ class Reconciler:
         if sandbox is None:
             return Done()
         sight = Sight.of(sandbox, store=self.store, extensions=self.extensions)
-        situation = await self._observe(sight)
-        step = next_step(situation)
-        if step.name in JUDGED_BY_SIGHT and situation.observation is not None:
-            situation = sight.situation(await self._look(sight), now=self.clock.now())
+        async with self.journal.recording(sandbox, "Observe"):
+            situation = await self._observe(sight)
             step = next_step(situation)
+            if step.name in JUDGED_BY_SIGHT and situation.observation is not None:
+                situation = sight.situation(await self._look(sight), now=self.clock.now())
+                step = next_step(situation)
         return await self._act(sight, situation, step)
 
     async def failed(self, key: Key, error: TransientError) -> None:
@@ -113,7 +114,7 @@ class Reconciler:
             case "Suspend" | "Resume":
                 return await self._switch(sight, step)
             case "Teardown" | "Relocate":
-                return await self._teardown(sight)
+                return await self._teardown(sight, step)
             case "Expire":
                 return await self._expire(sight, step)
             case "Forget":
@@ -126,20 +127,20 @@ class Reconciler:
         if FINALIZER not in sandbox.metadata.finalizers:
             finalizers = (*sandbox.metadata.finalizers, FINALIZER)
             sandbox = await self.journal.set_finalizers(sandbox, finalizers)
-        async with self.leasing.lock:
-            status = record.admitted(sandbox, wish, self.clock.now())
-            ports = self.leasing.ports(sight)
-            await self.journal.write(sandbox, status.model_copy(update={"ports": ports}))
+        async with self.leasing.alone():
+            async with self.journal.recording(sandbox, "Admit"):
+                ports = self.leasing.ports(sight)
+            status = record.admitted(sandbox, wish, ports, self.clock.now())
+            await self.journal.write(sandbox, status)
         return Done(after_s=0)
 
     async def _route(self, sight: Sight) -> Done:
-        async with self.leasing.lock:
-            choice = self.leasing.choose(sight.known_wish)
-            now = self.clock.now()
+        async with self.leasing.alone():
+            sandbox, choice = sight.sandbox, self.leasing.choose(sight.known_wish)
             if isinstance(choice, NoFit):
-                status = record.not_routed(sight.sandbox, choice, now)
-                return self._done(await self.journal.write(sight.sandbox, status))
-            await self.journal.write(sight.sandbox, record.routed(sight.sandbox, choice, now))
+                status = record.not_routed(sandbox, choice, self.clock.now())
+                return self._done(await self.journal.write(sandbox, status))
+            await self.journal.write(sandbox, record.routed(sandbox, choice, self.clock.now()))
         return Done(after_s=0)
 
     async def _provision(self, sight: Sight, step: Step, situation: Situation) -> Done:
@@ -148,7 +149,7 @@ class Reconciler:
             status = record.drifted(sandbox, step, situation.observation, now)
             sandbox = sandbox.model_copy(update={"status": status})
         instance = sight.instance
-        sandbox = await self._intend(sight, sandbox, "Provision")
+        sandbox = await self._intend(sight, sandbox, "Provision", step)
         async with self.journal.recording(sandbox, "Provision"):
             session = await self.observer.session(sight.known_host)
             told = with_secrets(instance, sandbox)
@@ -156,7 +157,11 @@ class Reconciler:
                 result = await sight.known_extension.provision(session, told)
             seen = await self._look(sight)
             require(seen, "Starting", "Running", spec_hash=instance.spec_hash)
-        status = record.provisioned(sandbox, result, instance.spec_hash, seen, self.clock.now())
+        objection = isolation_objection(sight.known_wish, result.isolation)
+        if objection:
+            status = record.too_weak(sandbox, result, objection, self.clock.now())
+        else:
+            status = record.provisioned(sandbox, result, instance.spec_hash, seen, self.clock.now())
         await self.journal.write(sandbox, status)
         return Done(after_s=0)
 
@@ -176,8 +181,9 @@ class Reconciler:
 
     async def _switch(self, sight: Sight, step: Step) -> Done:
         suspending = step.name == "Suspend"
-        sandbox = await self._intend(sight, sight.sandbox, "Suspend" if suspending else "Resume")
-        async with self.journal.recording(sandbox, step.name):
+        action: record.Action = "Suspend" if suspending else "Resume"
+        sandbox = await self._intend(sight, sight.sandbox, action, step)
+        async with self.journal.recording(sandbox, action):
             session = await self.observer.session(sight.known_host)
             extension = sight.known_extension
             told = sight.instance if suspending else with_secrets(sight.instance, sandbox)
@@ -189,14 +195,14 @@ class Reconciler:
         await self.journal.write(sandbox, outcome(sandbox, seen, self.clock.now()))
         return Done(after_s=0)
 
-    async def _teardown(self, sight: Sight) -> Done:
-        sandbox = await self._intend(sight, sight.sandbox, "Teardown")
+    async def _teardown(self, sight: Sight, step: Step) -> Done:
+        sandbox = await self._intend(sight, sight.sandbox, "Teardown", step)
         async with self.journal.recording(sandbox, "Teardown"):
             session = await self.observer.session(sight.known_host)
             async with asyncio.timeout(ACTION_LIMIT_S):
                 await sight.known_extension.teardown(session, sight.instance)
             require(await self._look(sight), "Absent")
-        await self.journal.write(sandbox, record.torn_down(sandbox, self.clock.now()))
+        await self.journal.write(sandbox, record.torn_down(sandbox, step, self.clock.now()))
         return Done(after_s=0)
 
     async def _expire(self, sight: Sight, step: Step) -> Done:
@@ -218,20 +224,15 @@ class Reconciler:
 
     async def _state(self, sight: Sight, situation: Situation, step: Step) -> Done:
         """Take a step that only says something."""
-        sandbox, seen, now = sight.sandbox, situation.observation, self.clock.now()
-        status = sandbox.status
-        if step.name == "Refuse":
-            status = record.refused(sandbox, step, now)
-        elif step.name == "Hold" and step.reason != "NotObserved":
-            status = record.held(sandbox, step, now)
-        elif step.name == "Report" and seen is not None:
-            status = record.drifted(sandbox, step, seen, now)
-        elif step.name == "Refresh" and seen is not None:
-            status = record.settled(sandbox, seen, now)
+        sandbox, now = sight.sandbox, self.clock.now()
+        status = record.said(sandbox, step, situation.observation, now)
         return self._done(await self.journal.write(sandbox, status), after_s=step.after_s)
 
-    async def _intend(self, sight: Sight, sandbox: Sandbox, action: record.Action) -> Sandbox:
-        status = record.intended(sandbox, action, sight.instance.spec_hash, self.clock.now())
+    async def _intend(
+        self, sight: Sight, sandbox: Sandbox, action: record.Action, step: Step
+    ) -> Sandbox:
+        hash_, now = sight.instance.spec_hash, self.clock.now()
+        status = record.intended(sandbox, action, step=step, hash_=hash_, now=now)
         # NOTE: compared with the sandbox as it was read, not as drift was noted on it.
         return await self.journal.intend(sight.sandbox, status)
 

@@ -1,19 +1,19 @@
 """
-What a pass says: conditions, phase and events, as pure functions from status to status.
+What a pass says of a sandbox: conditions and phase, as pure functions from status to status.
 
-Each function takes a sandbox and returns its next status. A condition's `lastTransitionTime` moves
-only with its `status`; everything else is compared by the store, so a pass that found nothing new
-writes nothing. `Ready`, `Reconciling` and `Stalled` mean what kstatus takes them for.
+Each function takes a sandbox and returns its next status; everything but a condition's times is
+compared by the store, so a pass that found nothing new writes nothing. `Ready`, `Reconciling` and
+`Stalled` mean what kstatus takes them for. What becomes an event is told in `story.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from sandboxer.engine.plan import Step
+from sandboxer.engine.conditions import MAX_MESSAGE, Fact, kept, stated
+from sandboxer.engine.plan import ISOLATION_TOO_WEAK, Step
 from sandboxer.errors import (
     InvalidSpecError,
     SandboxerError,
@@ -22,17 +22,14 @@ from sandboxer.errors import (
     Waiting,
 )
 from sandboxer.extension import Observation, Provisioned
-from sandboxer.kinds.meta import Condition, Status
 from sandboxer.kinds.sandbox import Intention, Phase, Sandbox, SandboxStatus
 from sandboxer.routing import Choice, NoFit, Wish
 
-Truth = Literal["True", "False", "Unknown"]
 Action = Literal["Provision", "Suspend", "Resume", "Teardown"]
-AnyStatus = TypeVar("AnyStatus", bound=Status)
 
-# Characters of a condition's message; more evidence than a person reads, and a host's text in it
-# cannot fill the store.
-MAX_MESSAGE = 2000
+# Failed attempts after which a sandbox is no longer called Provisioning but Degraded: the first
+# ones pass within seconds, and are mostly a host that was busy.
+MANY_ATTEMPTS = 3
 
 _DOING = {
     "Provision": "Provisioning",
@@ -41,102 +38,34 @@ _DOING = {
     "Teardown": "TearingDown",
 }
 
-# Types whose change is no news of its own: they go along with another one.
-_SILENT = frozenset({"Reconciling"})
+_MADE = "Everything wished was made."
+_NOT_STALLED = Fact("False", "NotStalled", "Nothing that a person has to mend is in its way.")
+_NOT_SUSPENDED = Fact("False", "Running", "It is not suspended.")
+_NOT_PROVISIONED = Fact("False", "NotProvisioned", "It was not provisioned yet.")
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """What a condition is to say; its times and generation are added when it is stated."""
-
-    status: Truth
-    reason: str
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """A change of state that is worth an event."""
-
-    reason: str
-    message: str
-    type: Literal["Normal", "Warning"]
-
-
-def stated(
-    status: AnyStatus, facts: Mapping[str, Fact], *, generation: int, now: datetime
-) -> AnyStatus:
-    """
-    Return *status* with these facts stated about *generation*; other conditions stay.
-
-    Args:
-        status: What was said before.
-        facts: By condition type; a new type is added at the end.
-        generation: `metadata.generation` the facts are about.
-        now: Time of a transition; only whole seconds are kept.
-    """
-    conditions = {condition.type: condition for condition in status.conditions}
-    for type_, fact in facts.items():
-        before = conditions.get(type_)
-        moved = before is None or before.status != fact.status
-        conditions[type_] = Condition(
-            type=type_,
-            status=fact.status,
-            reason=fact.reason,
-            message=fact.message[:MAX_MESSAGE],
-            observed_generation=generation,
-            last_transition_time=now.replace(microsecond=0)
-            if moved or before is None
-            else before.last_transition_time,
-        )
-    update = {"conditions": tuple(conditions.values()), "observed_generation": generation}
-    return status.model_copy(update=update)
-
-
-def news(before: Status, after: Status) -> list[News]:
-    """
-    Return what changed from one status to the next that a person may want to know later.
-
-    The same words said by several conditions are told once, as a warning if one of them warns.
-    """
-    found: dict[tuple[str, str], News] = {}
-    for condition in after.conditions:
-        old = before.condition(condition.type)
-        if condition.type in _SILENT or (old is None and condition.status != "True"):
-            continue
-        if old is not None and (old.status, old.reason) == (condition.status, condition.reason):
-            continue
-        message = condition.message or f"{condition.type} is {condition.status}."
-        item = News(
-            reason=condition.reason,
-            message=message,
-            type="Warning" if _is_bad(condition) else "Normal",
-        )
-        known = found.get((item.reason, message))
-        if known is None or known.type == "Normal":
-            found[item.reason, message] = item
-    return list(found.values())
-
-
-def admitted(sandbox: Sandbox, wish: Wish, now: datetime) -> SandboxStatus:
-    """State that the document is valid, and when it expires."""
+def admitted(
+    sandbox: Sandbox, wish: Wish, ports: Mapping[str, int], now: datetime
+) -> SandboxStatus:
+    """State that the document is valid, when it expires, and which host ports it has."""
     facts = {"Accepted": Fact("True", "Accepted", "The document is valid.")}
-    expires = f"It expires at {wish.expires_at}." if wish.expires_at else "It has no end."
-    facts["Expired"] = Fact("False", "Alive", expires)
+    expires = f"It expires at {wish.expires_at:%Y-%m-%dT%H:%M:%SZ}." if wish.expires_at else ""
+    facts["Expired"] = Fact("False", "Alive", expires or "It lives until it is deleted.")
     facts["Reconciling"] = Fact("True", "Accepted", "The document was accepted.")
     if sandbox.status.condition("Stalled") is None or sandbox.status.is_true("Stalled"):
-        facts["Stalled"] = Fact("False", "Accepted")
+        facts["Stalled"] = _NOT_STALLED
     for type_ in ("Routed", "Provisioned", "Ready"):
         if sandbox.status.condition(type_) is None:
             facts[type_] = Fact("False", "Pending", "It was not begun yet.")
-    return _say(_changed_in(sandbox, expires_at=wish.expires_at), facts, now)
+    accepted = _changed_in(sandbox, expires_at=wish.expires_at, ports=dict(ports))
+    return _say(accepted, facts, now)
 
 
 def refused(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
     """State that the document cannot be followed; what runs goes on running."""
     facts = {
         "Accepted": Fact("False", step.reason, step.message),
-        "Reconciling": Fact("False", step.reason),
+        "Reconciling": Fact("False", step.reason, "It waits for another document."),
         "Stalled": Fact("True", step.reason, step.message),
     }
     if not sandbox.status.is_true("Ready"):
@@ -162,26 +91,43 @@ def routed(sandbox: Sandbox, choice: Choice, now: datetime) -> SandboxStatus:
     )
     facts = {
         "Routed": Fact("True", "Routed", choice.reason),
-        "Ready": Fact("False", "NotProvisioned", "It was not provisioned yet."),
-        "Provisioned": Fact("False", "NotProvisioned", "It was not provisioned yet."),
+        "Ready": _NOT_PROVISIONED,
+        "Provisioned": _NOT_PROVISIONED,
         "Reconciling": Fact("True", "Routed", choice.reason),
-        "Stalled": Fact("False", "Routed"),
+        "Stalled": _NOT_STALLED,
     }
     return _say(moved, facts, now)
 
 
 def not_routed(sandbox: Sandbox, no_fit: NoFit, now: datetime) -> SandboxStatus:
     """State that nothing fits; it is not stalled, for a host may come."""
+    if no_fit.unprobed:
+        # Whether one of them fits is not known before they were looked at.
+        routed_ = Fact("Unknown", "WaitingForHosts", no_fit.waits_for)
+    else:
+        routed_ = Fact("False", "NoFit", no_fit.message)
+    waits = "It waits for an extension and host that fit."
     facts = {
-        "Routed": Fact("False", "NoFit", no_fit.message),
-        "Ready": Fact("False", "NoFit", no_fit.message),
-        "Reconciling": Fact("True", "NoFit", "It waits for an extension and host that fit."),
+        "Routed": routed_,
+        "Ready": Fact("False", routed_.reason, routed_.message),
+        "Reconciling": Fact("True", routed_.reason, waits),
     }
     return _say(sandbox, facts, now)
 
 
-def intended(sandbox: Sandbox, action: Action, hash_: str, now: datetime) -> SandboxStatus:
-    """State what is about to be done, before it is done."""
+def intended(
+    sandbox: Sandbox, action: Action, *, step: Step, hash_: str, now: datetime
+) -> SandboxStatus:
+    """
+    State what is about to be done, before it is done.
+
+    Args:
+        sandbox: As it is stored, with drift noted on it.
+        action: What is about to be done.
+        step: Why.
+        hash_: Spec hash it is for.
+        now: Wall-clock time.
+    """
     before = sandbox.status.intention
     same = before is not None and before.action == action
     intention = Intention(
@@ -190,7 +136,7 @@ def intended(sandbox: Sandbox, action: Action, hash_: str, now: datetime) -> San
         started_at=before.started_at if same and before else now.replace(microsecond=0),
         attempts=before.attempts if same and before else 0,
     )
-    facts = {"Reconciling": Fact("True", _DOING[action], f"{_DOING[action]} since it was planned.")}
+    facts = {"Reconciling": Fact("True", _DOING[action], step.message)}
     if action in ("Suspend", "Teardown"):
         facts["Ready"] = Fact("False", _DOING[action], "It is being stopped.")
     elif not sandbox.status.is_true("Ready"):
@@ -203,10 +149,10 @@ def drifted(sandbox: Sandbox, step: Step, seen: Observation, now: datetime) -> S
     facts = {
         "Drifted": Fact("True", step.reason, step.message),
         "Ready": Fact("False", step.reason, step.message),
-        "HostReachable": Fact("True", "Observed"),
+        "HostReachable": _seen(sandbox),
     }
     if step.name == "Report":
-        facts["Reconciling"] = Fact("False", step.reason)
+        facts["Reconciling"] = Fact("False", step.reason, "Nothing is done about the drift now.")
     return _say(_changed_in(sandbox, resources=seen.resources), facts, now)
 
 
@@ -226,12 +172,12 @@ def provisioned(
         repairs=sandbox.status.repairs + (1 if sandbox.status.is_true("Drifted") else 0),
     )
     facts = {
-        "Provisioned": Fact("True", "Provisioned", result.message),
-        "HostReachable": Fact("True", "Observed"),
-        "Suspended": Fact("False", "Running"),
+        "Provisioned": Fact("True", "Provisioned", result.message or _MADE),
+        "HostReachable": _seen(sandbox),
+        "Suspended": _NOT_SUSPENDED,
         "Ready": Fact("False", "Starting", seen.message or "Its readiness was not checked yet."),
         "Reconciling": Fact("True", "Starting", "It waits to become ready."),
-        "Stalled": Fact("False", "Provisioned"),
+        "Stalled": _NOT_STALLED,
     }
     if sandbox.status.is_true("Drifted"):
         facts["Drifted"] = Fact("False", "Repaired", "What had drifted was repaired.")
@@ -246,10 +192,10 @@ def suspended(sandbox: Sandbox, seen: Observation, now: datetime) -> SandboxStat
 def resumed(sandbox: Sandbox, seen: Observation, now: datetime) -> SandboxStatus:
     """State that it runs again; whether it is ready is seen next."""
     facts = {
-        "Suspended": Fact("False", "Running"),
+        "Suspended": _NOT_SUSPENDED,
         "Ready": Fact("False", "Starting", "It was resumed and is not ready yet."),
-        "HostReachable": Fact("True", "Observed"),
-        "Stalled": Fact("False", "Resumed"),
+        "HostReachable": _seen(sandbox),
+        "Stalled": _NOT_STALLED,
     }
     # NOTE: the time to become ready starts anew with every start.
     started = now.replace(microsecond=0)
@@ -259,12 +205,24 @@ def resumed(sandbox: Sandbox, seen: Observation, now: datetime) -> SandboxStatus
     return _say(resumed_, facts, now)
 
 
-def torn_down(sandbox: Sandbox, now: datetime) -> SandboxStatus:
+def too_weak(sandbox: Sandbox, result: Provisioned, objection: str, now: datetime) -> SandboxStatus:
+    """State that what was made isolates less than it must; it is torn down next."""
+    made = _changed_in(
+        sandbox, spec_hash="", handle=dict(result.handle), isolation=result.isolation
+    )
+    return _say(made, _stalled(objection), now)
+
+
+def stalled(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
+    """State that nothing more is tried before a person changes something."""
+    return _say(sandbox, _stalled(step.message), now)
+
+
+def torn_down(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
     """State that nothing is left; the intention stays as the evidence that we took it away."""
-    facts = {
-        "Provisioned": Fact("False", "TornDown", "Nothing of it is left."),
-        "Stalled": Fact("False", "TornDown"),
-    }
+    facts = {"Provisioned": Fact("False", "TornDown", "Nothing of it is left.")}
+    if step.reason != ISOLATION_TOO_WEAK:
+        facts["Stalled"] = _NOT_STALLED
     return _say(_changed_in(sandbox, resources=()), facts, now)
 
 
@@ -273,17 +231,21 @@ def settled(sandbox: Sandbox, seen: Observation, now: datetime) -> SandboxStatus
     asleep = seen.state == "Suspended"
     facts = {
         "Routed": Fact("True", "Routed", sandbox.status.placement_reason),
-        "Provisioned": _kept(sandbox, "Provisioned", Fact("True", "Provisioned")),
-        "HostReachable": Fact("True", "Observed"),
-        "Suspended": Fact("True", "Suspended") if asleep else Fact("False", "Running"),
+        "Provisioned": kept(sandbox.status, "Provisioned", Fact("True", "Provisioned", _MADE)),
+        "HostReachable": _seen(sandbox),
+        "Suspended": Fact("True", "Suspended", "Its workspace is kept and nothing of it runs.")
+        if asleep
+        else _NOT_SUSPENDED,
         "Ready": Fact("False", "Suspended", "It is suspended.")
         if asleep
         else Fact("True", "Ready", "Everything wished runs and is healthy."),
-        "Reconciling": Fact("False", "AsWished"),
-        "Stalled": Fact("False", "AsWished"),
+        "Reconciling": Fact("False", "Settled", "Nothing is left to do."),
+        "Stalled": _NOT_STALLED,
     }
     if sandbox.status.condition("Drifted") is not None:
-        facts["Drifted"] = _kept(sandbox, "Drifted", Fact("False", "AsWished"))
+        facts["Drifted"] = kept(
+            sandbox.status, "Drifted", Fact("False", "NoDrift", "What is there is what is wished.")
+        )
     settled_ = _changed_in(sandbox, intention=None, resources=seen.resources)
     return _say(settled_, facts, now)
 
@@ -303,8 +265,8 @@ def waiting(
     """
     facts = {
         "Ready": Fact("False", waiting_.reason, waiting_.message),
-        "HostReachable": Fact("True", "Observed"),
-        "Reconciling": Fact("True", waiting_.reason, waiting_.message),
+        "HostReachable": _seen(sandbox),
+        "Reconciling": Fact("True", "Waiting", waiting_.message),
     }
     began = sandbox.status.provisioned_at
     if timeout_s is None or began is None:
@@ -318,25 +280,24 @@ def waiting(
     return _say(sandbox, facts, now)
 
 
-def failed(
-    sandbox: Sandbox, action: str, error: SandboxerError | Waiting, now: datetime
-) -> SandboxStatus:
+def failed(sandbox: Sandbox, action: str, error: SandboxerError, now: datetime) -> SandboxStatus:
     """State why an action failed; the intention stays and counts it, so it is taken up again."""
-    message = str(error) if isinstance(error, SandboxerError) else error.message
-    facts = {"Reconciling": Fact("True", error.reason, message)}
+    message, intention = str(error), sandbox.status.intention
+    tries = f"{action or 'The pass'} failed and is tried again"
+    if intention is not None and intention.action == action:
+        intention = intention.model_copy(update={"attempts": intention.attempts + 1})
+        tries = f"Attempt {intention.attempts} of {action} failed, and another one follows"
+    facts = {"Reconciling": Fact("True", "Retrying", f"{tries}: {message}")}
     if action in ("Provision", "Teardown"):
         facts["Provisioned"] = Fact("False", error.reason, message)
     if isinstance(error, UnreachableError):
         facts["HostReachable"] = Fact("False", error.reason, message)
         facts["Ready"] = Fact("Unknown", error.reason, message)
-    elif action != "WaitReady" or not isinstance(error, Waiting):
+    else:
         facts["Ready"] = Fact("False", error.reason, message)
     if isinstance(error, TerminalError | InvalidSpecError):
         facts["Stalled"] = Fact("True", error.reason, message)
-        facts["Reconciling"] = Fact("False", error.reason)
-    intention = sandbox.status.intention
-    if intention is not None and isinstance(error, SandboxerError):
-        intention = intention.model_copy(update={"attempts": intention.attempts + 1})
+        facts["Reconciling"] = Fact("False", error.reason, "It waits for a person to act.")
     return _say(_changed_in(sandbox, intention=intention), facts, now)
 
 
@@ -355,6 +316,23 @@ def expired(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
     return _say(sandbox, {"Expired": Fact("True", step.reason, step.message)}, now)
 
 
+def said(sandbox: Sandbox, step: Step, seen: Observation | None, now: datetime) -> SandboxStatus:
+    """Return the status after a step that only says something."""
+    match step.name:
+        case "Refuse":
+            return refused(sandbox, step, now)
+        case "Stall":
+            return stalled(sandbox, step, now)
+        case "Hold" if step.reason != "NotObserved":
+            return held(sandbox, step, now)
+        case "Report" if seen is not None:
+            return drifted(sandbox, step, seen, now)
+        case "Refresh" if seen is not None:
+            return settled(sandbox, seen, now)
+        case _:
+            return sandbox.status
+
+
 def phase(sandbox: Sandbox) -> Phase:
     """Return the one word for people, derived from the conditions."""
     status = sandbox.status
@@ -365,7 +343,7 @@ def phase(sandbox: Sandbox) -> Phase:
         (ready is not None and ready.status == "Unknown", "Unknown"),
         (status.is_true("Ready"), "Ready"),
         (status.is_true("Suspended"), "Suspended"),
-        (status.is_true("Drifted"), "Degraded"),
+        (status.is_true("Drifted") or _fails_often(status), "Degraded"),
         (not status.is_true("Routed"), "Pending"),
         (status.intention is not None or not status.is_true("Provisioned"), "Provisioning"),
     )
@@ -378,22 +356,20 @@ def _say(sandbox: Sandbox, facts: Mapping[str, Fact], now: datetime) -> SandboxS
     return status.model_copy(update={"phase": word})
 
 
-def _kept(sandbox: Sandbox, type_: str, fact: Fact) -> Fact:
-    """Return the fact with the words it was stated in before, when it says the same."""
-    before = sandbox.status.condition(type_)
-    if before is None or before.status != fact.status:
-        return fact
-    return Fact(before.status, before.reason, before.message)
+def _fails_often(status: SandboxStatus) -> bool:
+    return status.intention is not None and status.intention.attempts >= MANY_ATTEMPTS
 
 
-def _is_bad(condition: Condition) -> bool:
-    """Tell whether a person may have to act; not being ready alone is no reason."""
-    if condition.type in ("Stalled", "Drifted", "Expired"):
-        return condition.status == "True"
-    if condition.reason in ("TornDown", "NotProvisioned", "Pending"):
-        return False
-    bad_when_false = ("Accepted", "Routed", "Provisioned", "HostReachable", "Reachable")
-    return condition.type in bad_when_false and condition.status == "False"
+def _seen(sandbox: Sandbox) -> Fact:
+    return Fact("True", "Observed", f"It can be seen on host {sandbox.status.host}.")
+
+
+def _stalled(objection: str) -> dict[str, Fact]:
+    return {
+        "Ready": Fact("False", ISOLATION_TOO_WEAK, objection),
+        "Reconciling": Fact("False", ISOLATION_TOO_WEAK, "It waits for a person to act."),
+        "Stalled": Fact("True", ISOLATION_TOO_WEAK, objection),
+    }
 
 
 def _changed_in(sandbox: Sandbox, **fields: Any) -> Sandbox:

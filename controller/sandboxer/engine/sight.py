@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sandboxer.engine.desired import bare_instance, build_instance, resolve
-from sandboxer.engine.plan import Situation, Wanted, was_acted_on
+from sandboxer.engine.plan import ISOLATION_TOO_WEAK, Situation, Wanted, was_acted_on
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
 from sandboxer.extension import Extension, Instance, Observation
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import Sandbox
-from sandboxer.routing import Wish, placement_objection
+from sandboxer.routing import Wish, isolation_objection, placement_objection
 from sandboxer.store import Store
 
 CANNOT_OBSERVE = "CannotObserve"
@@ -124,13 +124,22 @@ class Sight:
             return self.wish
         if isinstance(self.told, InvalidSpecError):
             return self.told
-        placed_by = self.sandbox.status.extension
+        status, placed_by = self.sandbox.status, self.sandbox.status.extension
+        weakness = isolation_objection(self.wish, status.isolation)
+        if weakness and status.spec_hash:
+            return InvalidSpecError(
+                f"{weakness} What runs is left as it is.",
+                field="spec.isolation.minimum",
+                reason=ISOLATION_TOO_WEAK,
+                remedy="Or delete the sandbox and create it again.",
+            )
         return Wanted(
             spec_hash=self.told.spec_hash if self.told is not None else "",
             expires_at=self.wish.expires_at,
             placement_objection=placement_objection(self.wish, placed_by, self.host)
             if placed_by
             else "",
+            isolation_objection=weakness,
         )
 
     def _ignorance(self, unknown: str) -> tuple[str, str]:

@@ -20,10 +20,11 @@ from sandboxer.store import Change, Entry, Store
 
 class Wakeups:
     """
-    Puts keys into the queue.
+    Puts keys into the queues.
 
     Args:
         queue: Where they go.
+        host_queue: Where hosts go, which have workers of their own.
         store: Its changes are followed.
         observer: Its changes are followed.
         placements: Kept up to date here.
@@ -36,12 +37,14 @@ class Wakeups:
         queue: KeyedQueue,
         store: Store,
         *,
+        host_queue: KeyedQueue,
         observer: Observer,
         placements: Placements,
         clock: Clock,
         wants: Callable[[Key], bool],
     ) -> None:
         self._queue = queue
+        self._host_queue = host_queue
         self._store = store
         self._observer = observer
         self._placements = placements
@@ -83,7 +86,8 @@ class Wakeups:
         """Queue those of *keys* this process works on."""
         for key in keys:
             if self._wants(key):
-                self._queue.add(key, priority=priority)
+                queue = self._host_queue if key.kind == "Host" else self._queue
+                queue.add(key, priority=priority)
 
     def observed(self, _host: str, uids: Collection[str]) -> None:
         """Wake the sandboxes whose observation changed."""

@@ -7,6 +7,7 @@ from sandboxer.routing.choose import (
     NoFit,
     Place,
     choose,
+    isolation_objection,
     lease_ports,
     placement_objection,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Place",
     "Wish",
     "choose",
+    "isolation_objection",
     "lease_ports",
     "placement_objection",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sandboxer.extension import Extension, Inputs
 from sandboxer.kinds.host import Host, PortRange
-from sandboxer.kinds.sandbox import ISOLATION_ORDER, Port, Selector
+from sandboxer.kinds.sandbox import ISOLATION_ORDER, IsolationLevel, IsolationSeen, Port, Selector
 from sandboxer.routing.wish import Candidate, Wish
 
 # Sentences of a message about what was not taken. A fleet of thousands would make a status of
@@ -50,11 +50,20 @@ class NoFit:
 
     objections: tuple[str, ...]
     """One sentence for each candidate or (candidate, host), in the order they were tried."""
+    unprobed: tuple[str, ...] = ()
+    """Hosts that were not looked at yet, so that they may fit; sorted names."""
 
     @property
     def message(self) -> str:
         """The objections as one text."""
         return _bounded(self.objections) or "There is no host. Apply a Host document."
+
+    @property
+    def waits_for(self) -> str:
+        """What has to be known before it can be said that nothing fits."""
+        names = self.unprobed
+        shown = ", ".join(names[:MAX_OBJECTIONS]) + (", …" if len(names) > MAX_OBJECTIONS else "")
+        return f"It waits for the first probe of host {shown}."
 
 
 def choose(
@@ -69,6 +78,7 @@ def choose(
         default_host: Taken when the wish names no host (`SANDBOXER_HOST`).
     """
     objections: list[str] = []
+    unprobed: set[str] = set()
     by_load = sorted(places, key=lambda place: (place.sandboxes, place.host.metadata.name))
     wanted_host = wish.placement.host or default_host
     if wanted_host is not None and not any(p.host.metadata.name == wanted_host for p in by_load):
@@ -85,7 +95,9 @@ def choose(
             if isinstance(judged, Choice):
                 return _explained(judged, objections)
             objections.append(judged)
-    return NoFit(objections=tuple(objections))
+            if _is_selected(wish, candidate, place.host) and _is_unprobed(place.host):
+                unprobed.add(place.host.metadata.name)
+    return NoFit(objections=tuple(objections), unprobed=tuple(sorted(unprobed)))
 
 
 def candidate_objection(wish: Wish, candidate: Candidate) -> str:
@@ -116,10 +128,20 @@ def placement_objection(wish: Wish, extension: str, host: Host | None) -> str:
     name = host.metadata.name
     if wish.placement.host not in (None, name):
         return f"The sandbox asks for host {wish.placement.host} and is placed on {name}."
-    for selector in (wish.placement.host_selector, candidate.host_selector):
-        if not _selects(selector, host.metadata.labels):
-            return f"The labels of host {name} no longer match the selector."
+    if not _is_selected(wish, candidate, host):
+        return f"The labels of host {name} no longer match the selector."
     return ""
+
+
+def isolation_objection(wish: Wish, seen: IsolationSeen | None) -> str:
+    """Return why what is enforced is less than the wish's minimum, or an empty text."""
+    if seen is None or not _is_weaker(seen.level, wish.minimum_isolation):
+        return ""
+    detail = f" ({seen.detail.rstrip('.')})" if seen.detail else ""
+    return (
+        f"It would be isolated by {seen.level}{detail}, and {wish.minimum_isolation} is the "
+        "minimum. Lower spec.isolation.minimum, or place it elsewhere."
+    )
 
 
 def lease_ports(
@@ -136,9 +158,8 @@ def lease_ports(
 def _judge(wish: Wish, candidate: Candidate, place: Place) -> Choice | str:
     host = place.host
     label = f"{candidate.name} on {host.metadata.name}"
-    for selector in (wish.placement.host_selector, candidate.host_selector):
-        if not _selects(selector, host.metadata.labels):
-            return f"{label}: its labels do not match the selector."
+    if not _is_selected(wish, candidate, host):
+        return f"{label}: its labels do not match the selector."
     objection = _host_objection(place)
     if objection:
         return f"{label}: {objection}"
@@ -161,13 +182,11 @@ def _host_objection(place: Place) -> str:
         return "the host is being deleted."
     if host.spec.unschedulable:
         return "the host is marked unschedulable."
-    if not host.status.is_true("Reachable"):
-        reachable = host.status.condition("Reachable")
-        return (
-            f"the host does not answer. {reachable.message}"
-            if reachable is not None and reachable.status == "False"
-            else "the host was not probed yet."
-        )
+    if _is_unprobed(host):
+        return "the host was not probed yet."
+    reachable = host.status.condition("Reachable")
+    if reachable is not None and reachable.status == "False":
+        return f"the host does not answer. {reachable.message}"
     if place.sandboxes >= host.spec.capacity.sandboxes:
         return f"the host is full with {place.sandboxes} sandboxes."
     return ""
@@ -183,12 +202,26 @@ def _offer(wish: Wish, extension: Extension, inputs: Inputs, host: Host) -> _Ans
     offer = extension.offer(host, inputs)
     if not offer.fits:
         return _Answer(offer.reason, refused=offer.reason)
-    if ISOLATION_ORDER.index(offer.isolation) < ISOLATION_ORDER.index(wish.minimum_isolation):
+    if _is_weaker(offer.isolation, wish.minimum_isolation):
         return _Answer(
             offer.reason,
             refused=f"it isolates by {offer.isolation}, and {wish.minimum_isolation} is the minimum.",
         )
     return _Answer(offer.reason)
+
+
+def _is_weaker(level: IsolationLevel, minimum: IsolationLevel) -> bool:
+    return ISOLATION_ORDER.index(level) < ISOLATION_ORDER.index(minimum)
+
+
+def _is_unprobed(host: Host) -> bool:
+    reachable = host.status.condition("Reachable")
+    return reachable is None or reachable.status == "Unknown"
+
+
+def _is_selected(wish: Wish, candidate: Candidate, host: Host) -> bool:
+    selectors = (wish.placement.host_selector, candidate.host_selector)
+    return all(_selects(selector, host.metadata.labels) for selector in selectors)
 
 
 def _selects(selector: Selector | None, labels: Mapping[str, str]) -> bool:

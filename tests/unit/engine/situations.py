@@ -29,7 +29,8 @@ def situation(given: Mapping[str, Any]) -> Situation:
         given: `stage` (see `STAGES`), `deleting`, `generation`, `finalizers`, `spec` and `status`
             (as in a document, over the stage's own), `intention` (an action), `provisionedAgo`
             and `expiresIn` (seconds), `sees` (a state, or `unknown`), `seesHash`, `wants` (hash),
-            `wantsExpiry` (seconds), `objection`, `refused` (a reason), `unknown` (a reason).
+            `wantsExpiry` (seconds), `objection`, `weak`
+            (an objection), `refused` (a reason), `unknown` (a reason).
     """
     sees = given.get("sees", "Absent")
     expires_in = given.get("wantsExpiry", given.get("expiresIn"))
@@ -37,6 +38,7 @@ def situation(given: Mapping[str, Any]) -> Situation:
         spec_hash=HASHES[given.get("wants", "same")],
         expires_at=_moment(expires_in),
         placement_objection=given.get("objection", ""),
+        isolation_objection=given.get("weak", ""),
     )
     if "refused" in given:
         wanted = InvalidSpecError("It is wrong.", reason=given["refused"])

@@ -142,14 +142,6 @@ def test_candidate_that_cannot_take_the_inputs_is_no_error() -> None:
     assert gone.extension is None
 
 
-def test_endless_lifetime_is_refused() -> None:
-    """A lifetime beyond the calendar is an error of the document, not a crash."""
-    with pytest.raises(InvalidSpecError) as raised:
-        resolve(stored(lifetime={"ttl": "99999999999999d"}), profile(), EXTENSIONS)
-
-    assert raised.value.field == "spec.lifetime.ttl"
-
-
 def test_hash_is_stable() -> None:
     """Equal wishes have equal hashes, in whatever order they were written."""
     one = instance(stored(env={"A": "1", "B": "2"}))

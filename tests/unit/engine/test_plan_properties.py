@@ -31,6 +31,7 @@ GIVEN = st.fixed_dictionaries(
         ),
         "status": st.fixed_dictionaries({"repairs": st.integers(0, 10)}),
         "objection": st.sampled_from(["", "It asks for h2."]),
+        "weak": st.sampled_from(["", "It is isolated by none."]),
         "provisionedAgo": st.integers(-10, 600),
     },
     optional={
@@ -116,6 +117,14 @@ def test_resting_sandbox_stays_at_rest(case: dict[str, Any]) -> None:
     }
 
     assert plan(resting).name not in BUILDING
+
+
+@given(GIVEN)
+def test_never_builds_what_would_isolate_too_little(case: dict[str, Any]) -> None:
+    """What was found to isolate too little is not made again before something changes."""
+    case |= {"weak": "It is isolated by none.", "stage": "routed"}
+
+    assert plan(case).name not in BUILDING
 
 
 @given(GIVEN)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sandboxer.engine import record
+from sandboxer.engine.conditions import Fact, stated
 from sandboxer.engine.plan import Step
-from sandboxer.engine.record import Fact, news, stated
 from sandboxer.errors import (
     InvalidSpecError,
     TerminalError,
@@ -21,6 +21,7 @@ from sandboxer.testing.clock import EPOCH
 from tests.unit.engine.situations import HASH, situation
 
 LATER = EPOCH + timedelta(seconds=60)
+STEP = Step(name="Provision", reason="New", message="Nothing was provisioned yet.")
 RUNNING = Observation(uid="u", state="Running", spec_hash=HASH)
 
 
@@ -36,10 +37,12 @@ def told(status: SandboxStatus, type_: str) -> tuple[str, str]:
 
 def test_transition_time_moves_only_with_the_status() -> None:
     """Another reason or message does not move lastTransitionTime; another status does."""
-    first = stated(SandboxStatus(), {"Ready": Fact("False", "A")}, generation=1, now=EPOCH)
+    first = stated(
+        SandboxStatus(), {"Ready": Fact("False", "A", "It is so.")}, generation=1, now=EPOCH
+    )
 
     same = stated(first, {"Ready": Fact("False", "B", "words")}, generation=2, now=LATER)
-    moved = stated(first, {"Ready": Fact("True", "C")}, generation=2, now=LATER)
+    moved = stated(first, {"Ready": Fact("True", "C", "It is so.")}, generation=2, now=LATER)
 
     assert same.conditions[0].last_transition_time == EPOCH
     assert same.conditions[0].observed_generation == 2
@@ -49,9 +52,13 @@ def test_transition_time_moves_only_with_the_status() -> None:
 
 def test_stating_the_same_changes_nothing() -> None:
     """The same facts about the same generation leave the status equal, whatever the time."""
-    first = stated(SandboxStatus(), {"Ready": Fact("True", "A")}, generation=1, now=EPOCH)
+    first = stated(
+        SandboxStatus(), {"Ready": Fact("True", "A", "It is so.")}, generation=1, now=EPOCH
+    )
 
-    assert stated(first, {"Ready": Fact("True", "A")}, generation=1, now=LATER) == first
+    assert (
+        stated(first, {"Ready": Fact("True", "A", "It is so.")}, generation=1, now=LATER) == first
+    )
 
 
 def test_settling_twice_changes_nothing() -> None:
@@ -96,7 +103,7 @@ def test_invalid_spec_from_an_extension_stalls() -> None:
 
 def test_transient_error_is_counted() -> None:
     """A failure that may pass keeps the intention and counts it."""
-    intended = record.intended(at("routed"), "Provision", HASH, EPOCH)
+    intended = record.intended(at("routed"), "Provision", step=STEP, hash_=HASH, now=EPOCH)
     sandbox = at("routed").model_copy(update={"status": intended})
 
     status = record.failed(sandbox, "Provision", TransientError("No."), EPOCH)
@@ -108,11 +115,11 @@ def test_transient_error_is_counted() -> None:
 
 def test_intention_keeps_its_beginning_over_retries() -> None:
     """A retry of the same action keeps when it began and how often it failed; another one begins anew."""
-    first = record.intended(at("routed"), "Provision", HASH, EPOCH)
+    first = record.intended(at("routed"), "Provision", step=STEP, hash_=HASH, now=EPOCH)
     sandbox = at("routed").model_copy(update={"status": first})
 
-    again = record.intended(sandbox, "Provision", HASH, LATER)
-    other = record.intended(sandbox, "Teardown", HASH, LATER)
+    again = record.intended(sandbox, "Provision", step=STEP, hash_=HASH, now=LATER)
+    other = record.intended(sandbox, "Teardown", step=STEP, hash_=HASH, now=LATER)
 
     assert again.intention is not None
     assert other.intention is not None
@@ -161,26 +168,6 @@ def test_routing_anew_keeps_nothing_of_the_old_place() -> None:
 
     assert (status.host, status.spec_hash, status.handle, status.intention) == ("h2", "", {}, None)
     assert status.resources == ()
-
-
-def test_news_are_changes_of_state() -> None:
-    """A status or reason that changed is news; other words of the same are not."""
-    before = stated(SandboxStatus(), {"Ready": Fact("False", "A")}, generation=1, now=EPOCH)
-    words = stated(before, {"Ready": Fact("False", "A", "words")}, generation=1, now=EPOCH)
-    after = stated(before, {"Ready": Fact("True", "B", "It runs.")}, generation=1, now=EPOCH)
-
-    assert news(before, words) == []
-    assert [(item.reason, item.type) for item in news(before, after)] == [("B", "Normal")]
-
-
-def test_news_of_a_failure_warn() -> None:
-    """A failure is a warning, told once although several conditions say it."""
-    sandbox = at("routed")
-
-    status = record.failed(sandbox, "Provision", TerminalError("No.", reason="NoEngine"), EPOCH)
-
-    found = news(sandbox.status, status)
-    assert [(item.reason, item.type) for item in found] == [("NoEngine", "Warning")]
 
 
 def test_phase_of_a_deletion() -> None:

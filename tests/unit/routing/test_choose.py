@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandboxer.kinds.host import Host
-from sandboxer.kinds.sandbox import Placement, Port, Selector
+from sandboxer.kinds.sandbox import IsolationLevel, IsolationSeen, Placement, Port, Selector
 from sandboxer.routing import (
     Candidate,
     Choice,
@@ -15,6 +15,7 @@ from sandboxer.routing import (
     Place,
     Wish,
     choose,
+    isolation_objection,
     lease_ports,
     placement_objection,
 )
@@ -226,3 +227,36 @@ def test_placement_that_no_longer_allows(fields: dict[str, Any], allowed: bool) 
 def test_placement_by_an_extension_that_is_gone_from_the_profile() -> None:
     """A sandbox does not stay with an extension its profile no longer offers."""
     assert placement_objection(wish(SECOND), "ext.fake", place("h1").host)
+
+
+def test_unprobed_hosts_are_no_refusal() -> None:
+    """Hosts that match and were not looked at yet are named, so that their probe is waited for."""
+    wish = Wish(candidates=(FAKE,), placement=Placement(host_selector=FAST))
+    places = [
+        Place(host=host("new", labels={"disk": "fast"})),
+        Place(host=host("other")),
+        place("down", reachable="False", labels={"disk": "fast"}),
+    ]
+
+    found = choose(wish, places)
+
+    assert isinstance(found, NoFit)
+    assert found.unprobed == ("new",)
+    assert "new" in found.waits_for
+
+
+@pytest.mark.parametrize(
+    ("seen", "objects"), [(None, False), ("container", False), ("vm", False), ("namespace", True)]
+)
+def test_isolation_below_the_minimum_is_objected_to(
+    seen: IsolationLevel | None,
+    objects: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """What is really enforced is held against the minimum; before that is known nothing is said."""
+    wish = Wish(candidates=(FAKE,), minimum_isolation="container")
+    enforced = IsolationSeen(level=seen, detail="By words.") if seen is not None else None
+
+    objection = isolation_objection(wish, enforced)
+
+    assert bool(objection) == objects
+    assert not objects or "By words" in objection

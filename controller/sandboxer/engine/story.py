@@ -1,0 +1,258 @@
+"""
+The story of a sandbox: one event for each thing that happened to it, in a sentence.
+
+Events are told from two statuses, the one before a write and the one after it, so whatever leads
+to a change of state is told the same way, and nothing is told twice. Conditions say how things
+are; only what a person would want to know later becomes an event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from sandboxer.engine.conditions import restated
+from sandboxer.kinds.host import Host, HostStatus
+from sandboxer.kinds.meta import Status
+from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
+
+_DRIFT_ANSWERS = {
+    "Drift": "It is repaired now.",
+    "DriftReported": "It is left as it is, as spec.driftPolicy asks.",
+    "RepairPostponed": "It was repaired often; the next repair waits a little.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """A change of state that is worth an event."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """One write of a status."""
+
+    sandbox: Sandbox
+    """With the status before."""
+    after: SandboxStatus
+    took_s: float | None
+    """Seconds since it was accepted, when this process saw that."""
+
+    @property
+    def before(self) -> SandboxStatus:
+        return self.sandbox.status
+
+    @property
+    def place(self) -> str:
+        return f"host {self.after.host or self.before.host}"
+
+    def became(self, type_: str) -> bool:
+        return self.after.is_true(type_) and not self.before.is_true(type_)
+
+    def message(self, type_: str) -> str:
+        condition = self.after.condition(type_)
+        return condition.message if condition is not None else ""
+
+    def reason(self, type_: str) -> str:
+        condition = self.after.condition(type_)
+        return condition.reason if condition is not None else ""
+
+
+def sandbox_news(
+    sandbox: Sandbox, after: SandboxStatus, *, took_s: float | None = None
+) -> list[News]:
+    """
+    Return what happened to a sandbox, in the order it is to be told.
+
+    Args:
+        sandbox: With its status before.
+        after: Its status now.
+        took_s: Seconds since it was accepted; None when that is not known.
+    """
+    scene = _Scene(sandbox, after, took_s)
+    told = (chapter(scene) for chapter in _CHAPTERS)
+    return [news for news in told if news is not None]
+
+
+def host_news(host: Host, after: HostStatus) -> list[News]:
+    """Return what happened to a host."""
+    reachable = restated(host.status, after, "Reachable")
+    if reachable is not None and reachable.status == "False":
+        return [News(reason=reachable.reason, message=reachable.message, type="Warning")]
+    ready = restated(host.status, after, "Ready")
+    news = []
+    if reachable is not None and host.status.condition("Reachable") is not None:
+        news.append(News(reason="HostBack", message="It answers again."))
+    elif ready is not None and ready.status == "True":
+        news.append(News(reason="Ready", message=f"It answers. {ready.message}"))
+    if ready is not None and ready.status == "False":
+        cordoned = ready.reason == "Unschedulable"
+        type_: Literal["Normal", "Warning"] = "Normal" if cordoned else "Warning"
+        news.append(News(reason=ready.reason, message=ready.message, type=type_))
+    return news
+
+
+def catalog_news(before: Status, after: Status) -> list[News]:
+    """Return what happened to a profile or an extension; that one is usable at first is no news."""
+    ready = restated(before, after, "Ready")
+    if ready is None or (ready.status == "True" and before.condition("Ready") is None):
+        return []
+    type_: Literal["Normal", "Warning"] = "Normal" if ready.status == "True" else "Warning"
+    return [News(reason=ready.reason, message=ready.message, type=type_)]
+
+
+def _accepted(scene: _Scene) -> News | None:
+    accepted = restated(scene.before, scene.after, "Accepted")
+    if accepted is None:
+        return None
+    if accepted.status == "True":
+        return News(reason="Accepted", message=f"{accepted.message} {scene.message('Expired')}")
+    return News(reason=accepted.reason, message=accepted.message, type="Warning")
+
+
+def _routed(scene: _Scene) -> News | None:
+    before, after = scene.before, scene.after
+    if after.is_true("Routed") and (before.host, before.extension) != (after.host, after.extension):
+        return News(reason="Routed", message=f"It is placed: {after.placement_reason}")
+    routed = restated(before, after, "Routed")
+    if routed is None or routed.status != "False" or routed.reason == "Pending":
+        return None
+    return News(reason=routed.reason, message=routed.message, type="Warning")
+
+
+def _host(scene: _Scene) -> News | None:
+    reachable = restated(scene.before, scene.after, "HostReachable")
+    if reachable is None:
+        return None
+    if reachable.status == "False":
+        return News(reason=reachable.reason, message=reachable.message, type="Warning")
+    if scene.before.condition("HostReachable") is None:
+        return None
+    return News(reason="HostBack", message=f"It can be seen on {scene.place} again.")
+
+
+def _drifted(scene: _Scene) -> News | None:
+    if not scene.became("Drifted"):
+        return None
+    answer = _DRIFT_ANSWERS.get(scene.reason("Drifted"), "")
+    message = f"{scene.message('Drifted')} {answer}".rstrip()
+    return News(reason="Drifted", message=message, type="Warning")
+
+
+def _begun(scene: _Scene) -> News | None:
+    """Tell what is begun; suspending and resuming are told when they are done."""
+    before, now = scene.before.intention, scene.after.intention
+    if now is None or (before is not None and before.action == now.action):
+        return None
+    extension = scene.after.extension
+    if now.action == "Provision" and not scene.after.is_true("Drifted"):
+        if scene.before.spec_hash == "":
+            return News(reason="Provisioning", message=f"{extension} makes it on {scene.place}.")
+        return News(
+            reason="Updating",
+            message=f"{extension} brings it to generation {scene.sandbox.metadata.generation}.",
+        )
+    if now.action != "Teardown" or scene.after.is_true("Stalled"):
+        return None
+    if scene.sandbox.metadata.deletion_timestamp is not None:
+        message = f"Its deletion was asked for; {extension} takes it away from {scene.place}."
+        return News(reason="Deleting", message=message)
+    message = f"{scene.message('Reconciling')} It is taken away from {scene.place} first."
+    return News(reason="Relocating", message=message)
+
+
+def _made(scene: _Scene) -> News | None:
+    before, after = scene.before.intention, scene.after
+    if before is None or before.action != "Provision" or after.intention is not None:
+        return None
+    if not after.is_true("Provisioned"):
+        return None
+    if scene.before.is_true("Drifted"):
+        message = f"What had drifted was put right; it was repair number {after.repairs}."
+        return News(reason="Repaired", message=message)
+    kinds = Counter(resource.kind for resource in after.resources)
+    made = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing of its own"
+    message = f"{scene.message('Provisioned')} There is {made} on {scene.place}."
+    return News(reason="Provisioned", message=message)
+
+
+def _rested(scene: _Scene) -> News | None:
+    if scene.became("Suspended"):
+        return News(reason="Suspended", message="It is at rest, and its workspace is kept.")
+    suspended = restated(scene.before, scene.after, "Suspended")
+    if suspended is None or not scene.before.is_true("Suspended"):
+        return None
+    return News(reason="Resumed", message=f"It runs again on {scene.place}.")
+
+
+def _ready(scene: _Scene) -> News | None:
+    """Tell that it is ready; when its host was gone, `HostBack` says so already."""
+    ready = scene.before.condition("Ready")
+    if not scene.became("Ready") or (ready is not None and ready.status == "Unknown"):
+        return None
+    after = f" It took {scene.took_s:.1f} s." if scene.took_s is not None else ""
+    return News(reason="Ready", message=f"{scene.message('Ready')}{after}")
+
+
+def _waiting(scene: _Scene) -> News | None:
+    """Tell what is waited for; that a start takes its time is no news."""
+    ready = restated(scene.before, scene.after, "Ready")
+    if ready is None or scene.reason("Reconciling") != "Waiting":
+        return None
+    was_ready = scene.before.is_true("Ready")
+    if ready.reason == "Starting" and not was_ready:
+        return None
+    return News(
+        reason=ready.reason, message=ready.message, type="Warning" if was_ready else "Normal"
+    )
+
+
+def _failed(scene: _Scene) -> News | None:
+    """Tell each failure, unless a refusal or a lost host was told already."""
+    if scene.reason("HostReachable") and not scene.after.is_true("HostReachable"):
+        return None
+    stalled = restated(scene.before, scene.after, "Stalled")
+    if stalled is not None and stalled.status == "True":
+        refused = not scene.after.is_true("Accepted")
+        return None if refused else _warning(scene, "Stalled")
+    if scene.reason("Reconciling") != "Retrying":
+        return None
+    again = _attempts(scene.after) > _attempts(scene.before)
+    return _warning(scene, "Ready") if again or _is_other(scene) else None
+
+
+def _is_other(scene: _Scene) -> bool:
+    return restated(scene.before, scene.after, "Ready") is not None
+
+
+def _attempts(status: SandboxStatus) -> int:
+    return status.intention.attempts if status.intention is not None else 0
+
+
+def _warning(scene: _Scene, type_: str) -> News:
+    return News(reason=scene.reason(type_), message=scene.message(type_), type="Warning")
+
+
+def _expired(scene: _Scene) -> News | None:
+    if not scene.became("Expired"):
+        return None
+    return News(reason="Expired", message=f"{scene.message('Expired')} It is deleted.")
+
+
+def _torn_down(scene: _Scene) -> News | None:
+    provisioned = restated(scene.before, scene.after, "Provisioned")
+    if provisioned is None or provisioned.reason != "TornDown":
+        return None
+    return News(reason="TornDown", message=f"Nothing of it is left on {scene.place}.")
+
+
+_CHAPTERS: tuple[Callable[[_Scene], News | None], ...] = (
+    _accepted, _routed, _host, _drifted, _begun, _made, _rested, _ready, _waiting, _failed,
+    _expired, _torn_down,
+)  # fmt: skip
