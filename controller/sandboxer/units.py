@@ -74,6 +74,7 @@ class Duration(_CheckedText):
     example = "1h30m"
 
     def __new__(cls, text: str) -> Self:
+        """Check the text's form and its range."""
         duration = super().__new__(cls, text)
         if not 0 < duration.seconds <= MAX_DURATION_S:
             msg = f"{text!r} is out of range; a duration is more than 0s and at most 3650d"

@@ -105,12 +105,19 @@ def test_broken_yaml_harms_nothing_and_is_told_with_file_and_line(running: Insta
     assert "one.yaml:9" in refused.stderr
 
 
-def test_a_broken_file_does_not_hold_up_the_others(running: Installation) -> None:
-    """While one file is broken, an edit of another is still followed, and nothing is removed."""
+def test_a_broken_file_holds_everything_until_it_is_repaired(running: Installation) -> None:
+    """A directory is taken whole or not at all: while one file is broken, no other is followed."""
+    before = identities(running)
     (running.specs / "one.yaml").write_text("kind: [\n")
     running.wait_until("told", lambda: told(running, "one.yaml:"), timeout_s=_TIMEOUT_S)
-
     (running.specs / "three.yaml").write_text(manifest("three"))
+    # The look that saw the third file is over when it has told of the next mistake.
+    (running.specs / "zero.yaml").write_text("kind: [\n")
+    running.wait_until("told again", lambda: told(running, "zero.yaml:"), timeout_s=_TIMEOUT_S)
+    assert identities(running) == before
+
+    (running.specs / "one.yaml").write_text(manifest("one"))
+    (running.specs / "zero.yaml").unlink()
     running.wait_until(
         "the third Ready", lambda: ready(running, "one", "two", "three"), timeout_s=_TIMEOUT_S
     )

@@ -30,6 +30,16 @@ def controller() -> None:
     help="Keep what the manifests in DIR say, recursively; may be repeated.",
 )
 @click.option(
+    "--partial",
+    is_flag=True,
+    help="Apply the good manifests of a --specs directory although others are broken.",
+)
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Take an empty --specs directory as the wish for nothing, not as a mistake.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -37,7 +47,14 @@ def controller() -> None:
     help="Form of the log on stderr.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log passes that change nothing, too.")
-def run(specs: tuple[Path, ...], log_format: LogFormat, *, verbose: bool) -> int:
+def run(
+    specs: tuple[Path, ...],
+    log_format: LogFormat,
+    *,
+    partial: bool,
+    allow_empty: bool,
+    verbose: bool,
+) -> int:
     """
     Reconcile until SIGTERM or SIGINT: the daemon.
 
@@ -48,7 +65,7 @@ def run(specs: tuple[Path, ...], log_format: LogFormat, *, verbose: bool) -> int
     configure(log_format, verbose=verbose)
 
     async def work(manager: Manager) -> int:
-        await manager.run(specs=specs)
+        await manager.run(specs=specs, partial=partial, allow_empty=allow_empty)
         return Exit.OK
 
     return with_manager(work)

@@ -124,9 +124,7 @@ class Status(Model):
 
     observed_generation: int = 0
     """`metadata.generation` the controller has acted upon last."""
-    conditions: Annotated[
-        tuple[Condition, ...], Field(json_schema_extra=list_map("type"))
-    ] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(json_schema_extra=list_map("type"))] = ()
     """Observed facts, one per type."""
 
     def condition(self, type_: str) -> Condition | None:

@@ -262,7 +262,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
-        sys.stdout.write(f"{'out of date' if check else 'written'}: {path.relative_to(Path.cwd())}\n")
+        sys.stdout.write(
+            f"{'out of date' if check else 'written'}: {path.relative_to(Path.cwd())}\n"
+        )
     if check and stale:
         sys.stdout.write("Run `make crds` and commit the result.\n")
     return 1 if check and stale else 0

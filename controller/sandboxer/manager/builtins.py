@@ -1,13 +1,16 @@
 """
 The objects every installation has: the Host `local`, the shipped profiles, the loaded extensions.
 
-They are ordinary objects, written at the start of whoever reconciles. What carries our annotation
-is kept equal to what this version ships; an object of the same name without it belongs to a user
-and is left alone. Deleted ones come back at the next start.
+They are ordinary objects, written at the start of whoever reconciles. An object that still is what
+an earlier version of ours wrote (the digest in its annotation says so) is brought up to date. One
+that was changed since, or never was ours, belongs to a user and is left alone. Deleted ones come
+back at the next start.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 from sandboxer.errors import ConflictError, SandboxerError
@@ -19,37 +22,47 @@ from sandboxer.sources.builtin import builtin_profiles
 from sandboxer.store import Create, Store, Update
 
 SOURCE_ANNOTATION = f"{GROUP}/source"
+DIGEST_ANNOTATION = f"{GROUP}/builtin-digest"
+"""Digest of the spec as we wrote it; a spec that does not fit it was changed by a user."""
 BUILTIN = "builtin"
-
-
-def _metadata(name: str) -> ObjectMeta:
-    return ObjectMeta(name=name, annotations={SOURCE_ANNOTATION: BUILTIN})
 
 
 def builtin_resources(registry: Registry) -> list[Resource]:
     """Return what should exist: the local Host, each extension known by name, each profile."""
     names = sorted({*registry.extensions, *registry.problems})
-    return [
-        Host(metadata=_metadata(LOCAL_HOST), spec=HostSpec(transport="local")),
-        *(Extension(metadata=_metadata(name)) for name in names),
-        *(_marked(profile) for profile in builtin_profiles()),
+    bare: list[Resource] = [
+        Host(metadata=ObjectMeta(name=LOCAL_HOST), spec=HostSpec(transport="local")),
+        *(Extension(metadata=ObjectMeta(name=name)) for name in names),
+        *builtin_profiles(),
     ]
+    return [marked(resource) for resource in bare]
 
 
-def _marked(resource: Resource) -> Resource:
-    annotations = {**resource.metadata.annotations, SOURCE_ANNOTATION: BUILTIN}
+def marked(resource: Resource) -> Resource:
+    """Return a resource with the annotations that say it is ours and unchanged."""
+    ours = {SOURCE_ANNOTATION: BUILTIN, DIGEST_ANNOTATION: _digest(resource)}
+    annotations = {**resource.metadata.annotations, **ours}
     metadata = resource.metadata.model_copy(update={"annotations": annotations})
     return resource.model_copy(update={"metadata": metadata})
 
 
-async def register_builtins(store: Store, registry: Registry) -> None:
+def _digest(resource: Resource) -> str:
+    spec = resource.to_document().get("spec", {})
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+
+
+async def register_builtins(store: Store, wanted: Sequence[Resource]) -> None:
     """
     Create or update our objects, in one transaction.
+
+    Args:
+        store: Where they belong.
+        wanted: From `builtin_resources`.
 
     Raises:
         SandboxerError: The store refused one for another reason than that somebody was quicker.
     """
-    operations = list(_operations(store, builtin_resources(registry)))
+    operations = list(_operations(store, wanted))
     if not operations:
         return
     for result in await store.write(operations):
@@ -63,14 +76,15 @@ def _operations(store: Store, wanted: Sequence[Resource]) -> Iterable[Create | U
         found = store.get(type(resource), resource.metadata.name)
         if found is None:
             yield Create(resource)
-        elif found.metadata.annotations.get(SOURCE_ANNOTATION) == BUILTIN and _differs(
-            found, resource
-        ):
-            metadata = found.metadata.model_copy(update={"labels": resource.metadata.labels})
+        elif _is_unchanged(found) and _digest(found) != _digest(resource):
+            annotations = {**found.metadata.annotations, **resource.metadata.annotations}
+            metadata = found.metadata.model_copy(update={"annotations": annotations})
             spec = getattr(resource, "spec", None)
             yield Update(found.model_copy(update={"metadata": metadata, "spec": spec}))
 
 
-def _differs(found: Resource, wanted: Resource) -> bool:
-    same_labels = found.metadata.labels == wanted.metadata.labels
-    return not same_labels or getattr(found, "spec", None) != getattr(wanted, "spec", None)
+def _is_unchanged(found: Resource) -> bool:
+    """Tell whether an object is ours and still as we wrote it."""
+    annotations = found.metadata.annotations
+    ours = annotations.get(SOURCE_ANNOTATION) == BUILTIN
+    return ours and annotations.get(DIGEST_ANNOTATION) == _digest(found)

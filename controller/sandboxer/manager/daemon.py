@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sandboxer.api.server import SocketServer
 from sandboxer.clock import Clock
 from sandboxer.errors import ConflictError
-from sandboxer.manager.builtins import register_builtins
+from sandboxer.manager.builtins import builtin_resources, register_builtins
 from sandboxer.manager.engine import running
 from sandboxer.sources.directory import DirectorySource
 from sandboxer.store import KeyLocks
@@ -38,23 +38,31 @@ class Daemon:
         self._clock = clock
         self._stopping = asyncio.Event()
 
-    async def run(self, specs: Sequence[Path]) -> None:
+    async def run(
+        self, specs: Sequence[Path], *, partial: bool = False, allow_empty: bool = False
+    ) -> None:
         """
         Work until a signal.
+
+        Args:
+            specs: Directories whose manifests are kept.
+            partial: Apply what is right in a directory although something in it is wrong.
+            allow_empty: An empty directory means that nothing is wanted.
 
         Raises:
             ConflictError: There is a controller already.
         """
         manager = self._manager
         self._become_controller()
-        await register_builtins(manager.store, manager.registry)
+        await register_builtins(manager.store, builtin_resources(manager.registry))
         # What was loaded lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
         server = SocketServer(manager.store, manager.settings.socket_path)
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(self._source(root).run(), name=f"source {root}") for root in specs
+                tasks.create_task(source.run(), name=source.source)
+                for source in self._sources(specs, partial=partial, allow_empty=allow_empty)
             ]
             background.append(tasks.create_task(self._compact(), name="compaction"))
             serving = tasks.create_task(server.serve(), name="api")
@@ -83,8 +91,18 @@ class Daemon:
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{os.getpid()}\n")
 
-    def _source(self, root: Path) -> DirectorySource:
-        return DirectorySource(self._manager.store, root, clock=self._clock)
+    def _sources(
+        self, specs: Sequence[Path], *, partial: bool, allow_empty: bool
+    ) -> list[DirectorySource]:
+        sources = [
+            DirectorySource(
+                self._manager.store, root,
+                clock=self._clock, partial=partial, allow_empty=allow_empty,
+            )
+            for root in specs
+        ]  # fmt: skip
+        # A directory named twice is one source: two would write the same inventory.
+        return list({source.source: source for source in sources}.values())
 
     def _report_start(self, specs: Sequence[Path]) -> None:
         settings = self._manager.settings

@@ -146,9 +146,9 @@ class Manager:
     async def register(self) -> None:
         """Write the objects every installation has, unless a controller already did."""
         if not self.controller_running():
-            from sandboxer.manager.builtins import register_builtins
+            from sandboxer.manager.builtins import builtin_resources, register_builtins
 
-            await register_builtins(self.store, self.registry)
+            await register_builtins(self.store, builtin_resources(self.registry))
 
     def check(self, sandbox: Sandbox) -> None:
         """
@@ -209,19 +209,24 @@ class Manager:
         session = await self.telemetry.session(sight.host)
         return Inside(sight.known_extension, session, with_secrets(sight.told, sandbox))
 
-    async def run(self, *, specs: Sequence[Path] = ()) -> None:
+    async def run(
+        self, *, specs: Sequence[Path] = (), partial: bool = False, allow_empty: bool = False
+    ) -> None:
         """
         Be the controller of this data directory until SIGTERM or SIGINT.
 
         Args:
             specs: Directories whose manifests are kept.
+            partial: Apply what is right in a directory although something in it is wrong.
+            allow_empty: An empty directory means that nothing is wanted.
 
         Raises:
             ConflictError: There is a controller already.
         """
         from sandboxer.manager.daemon import Daemon
 
-        await Daemon(self, self._locks, self._clock).run(specs)
+        daemon = Daemon(self, self._locks, self._clock)
+        await daemon.run(specs, partial=partial, allow_empty=allow_empty)
 
     async def settle(
         self,

@@ -162,7 +162,7 @@ async def _apply_once(
             operations[key] = Create(_new(manifest, source))
         elif refusal := _refusal(key, live, source):
             outcomes[key] = refusal
-        elif (merged := _merged(live, manifest, source)) == live:
+        elif _is_same(merged := _merged(live, manifest, source), live):
             outcomes[key] = Applied(key, "unchanged", live)
         else:
             operations[key] = Update(merged)
@@ -179,6 +179,19 @@ async def _apply_once(
             )
             outcomes[key] = Applied(key, done, result, key in adopted)
     return outcomes
+
+
+def _is_same(merged: Resource, live: Resource) -> bool:
+    # Python takes 1, 1.0 and True for equal, a manifest does not; its text tells them apart.
+    if merged != live:
+        return False
+    if merged.model_dump_json() == live.model_dump_json():
+        return True
+    return _sorted_text(merged) == _sorted_text(live)
+
+
+def _sorted_text(resource: Resource) -> str:
+    return json.dumps(resource.to_document(), sort_keys=True)
 
 
 def _refusal(key: Key, live: Resource, source: str) -> SandboxerError | None:

@@ -21,20 +21,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandboxer.clock import Clock
-from sandboxer.errors import NotFoundError, SandboxerError
-from sandboxer.kinds.catalog import DECLARABLE_KINDS, KINDS
+from sandboxer.errors import ConflictError, NotFoundError, SandboxerError
+from sandboxer.kinds.catalog import KINDS
 from sandboxer.kinds.meta import API_VERSION, GROUP, Key, ObjectMeta, Resource
 from sandboxer.sources.apply import ApplyError, apply_resources, key_of_resource
 from sandboxer.sources.documents import Document
-from sandboxer.sources.pruning import PrunePlan, plan_prune
-from sandboxer.sources.snapshot import Snapshot, document_digest, read_snapshot
+from sandboxer.sources.pruning import PrunePlan, is_ours, plan_prune
+from sandboxer.sources.snapshot import ParsedFile, Snapshot, document_digest, read_snapshot
 from sandboxer.sources.watching import DirectoryWatcher
 from sandboxer.store import EventRecorder, InventoryEntry, Store
 
@@ -52,6 +53,9 @@ CONFIRM_S = 10.0
 
 # Bytes; an approval is 16 digits.
 _MAX_APPROVAL_BYTES = 256
+
+# Problems told one by one; a broken merge can make thousands, and each is an event in the store.
+_MAX_TOLD = 20
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +115,9 @@ class DirectorySource:
         self._allow_empty = allow_empty
         self._partial = partial
         self._missing = _Missing()
+        self._files: Mapping[Path, ParsedFile] = {}
+        # Revision each object had when it was last seen to be as its document says.
+        self._settled: dict[Key, int] = {}
         self._events = EventRecorder(store, clock)
         self._told: frozenset[str] = frozenset()
 
@@ -122,9 +129,10 @@ class DirectorySource:
             while True:
                 watcher.woken.clear()
                 await self._look_and_tell()
-                watcher.check_identity()
+                watcher.after_look()
+                unsettled = self._missing.since_s or self._told
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(CONFIRM_S if self._missing.since_s else RESCAN_S):
+                    async with asyncio.timeout(CONFIRM_S if unsettled else RESCAN_S):
                         await watcher.woken.wait()
 
     async def look(self) -> SourceReport:
@@ -134,22 +142,26 @@ class DirectorySource:
         Raises:
             SandboxerError: The store cannot be written; nothing is lost, look again.
         """
-        snapshot = await asyncio.to_thread(read_snapshot, self._root)
+        snapshot = await asyncio.to_thread(read_snapshot, self._root, self._files)
+        self._files = snapshot.files
+        inventory = {e.key: e for e in await self._store.load_inventory(self.source)}
         problems = [str(problem) for problem in snapshot.problems]
-        if not snapshot.documents and snapshot.is_complete and not self._allow_empty:
+        if inventory and _is_empty(snapshot) and not self._allow_empty:
             problems.append(f"{self._root}: holds no manifest; nothing is deleted because of that")
         if problems and not self._partial:
             self._missing.since_s.clear()
             return SourceReport(problems=tuple(problems))
-        inventory = {e.key: e for e in await self._store.load_inventory(self.source)}
         changed, refused = await self._apply(snapshot, inventory)
         problems += refused
         if problems:
             self._missing.since_s.clear()
             return SourceReport(problems=tuple(problems), changed=changed)
         plan = self._plan(snapshot, inventory)
-        deleted = await self._delete(plan, inventory)
-        await self._store.save_inventory(self.source, inventory.values())
+        deleted = await self._delete(plan)
+        for entry in plan.release:
+            inventory.pop(entry.key)
+        if plan.release:
+            await self._store.save_inventory(self.source, inventory.values())
         return SourceReport(changed=changed, deleted=deleted, blocked=self._blocked(plan, snapshot))
 
     async def _apply(
@@ -157,7 +169,10 @@ class DirectorySource:
     ) -> tuple[tuple[Key, ...], list[str]]:
         """Apply what is not suspended; return the changed keys and a sentence per refusal."""
         wanted = {
-            key_of_resource(d.resource): d for d in snapshot.documents if not _is_suspended(d)
+            key: document
+            for document in snapshot.documents
+            if not _is_suspended(document)
+            and not self._is_settled(key := key_of_resource(document.resource), document, inventory)
         }
         await self._record_intent(wanted, inventory)
         refused: list[str] = []
@@ -168,14 +183,31 @@ class DirectorySource:
         except ApplyError as error:
             applied = error.applied
             refused = [f"{wanted[key].place}: {why}" for key, why in error.refused.items()]
+        before = dict(inventory)
         for entry in applied:
             digest = document_digest(wanted[entry.key])
-            inventory[entry.key] = InventoryEntry(entry.key, entry.resource.metadata.uid, digest)
+            metadata = entry.resource.metadata
+            inventory[entry.key] = InventoryEntry(entry.key, metadata.uid, digest)
+            self._settled[entry.key] = int(metadata.resource_version)
             if entry.adopted:
                 message = f"It was made by hand and is now kept as in {wanted[entry.key].place}."
                 await self._events.record(entry.resource, "Adopted", message)
-        await self._store.save_inventory(self.source, inventory.values())
+        if inventory != before:
+            await self._store.save_inventory(self.source, inventory.values())
         return tuple(entry.key for entry in applied if entry.result != "unchanged"), refused
+
+    def _is_settled(
+        self, key: Key, document: Document, inventory: Mapping[Key, InventoryEntry]
+    ) -> bool:
+        """Tell whether neither the document nor the object changed since it was applied."""
+        known, stored = inventory.get(key), self._store.entry(key)
+        return (
+            known is not None
+            and stored is not None
+            and stored.revision == self._settled.get(key)
+            and known.uid == stored.uid
+            and known.digest == document_digest(document)
+        )
 
     async def _record_intent(
         self, wanted: dict[Key, Document], inventory: dict[Key, InventoryEntry]
@@ -205,21 +237,21 @@ class DirectorySource:
         """Fill in the uid of an object that was applied just before a crash; its label tells."""
         return entry if entry.uid or live is None else entry._replace(uid=live.metadata.uid)
 
-    async def _delete(
-        self, plan: PrunePlan, inventory: dict[Key, InventoryEntry]
-    ) -> tuple[Key, ...]:
-        """Ask for the planned deletions; an entry leaves the inventory when its object is gone."""
-        for entry in plan.release:
-            inventory.pop(entry.key)
+    async def _delete(self, plan: PrunePlan) -> tuple[Key, ...]:
+        """Ask for the planned deletions; an entry leaves the inventory once its object is gone."""
         deleted = []
-        for entry in sorted(plan.delete, key=_sandboxes_first):
+        for entry in plan.delete:
             live = self._live(entry.key)
-            if live is None or live.metadata.deletion_timestamp is not None:
+            if live is None or not is_ours(entry, live, self.source):
                 continue
-            with suppress(NotFoundError):
+            try:
+                # The version too: another process may be setting the annotation that keeps it.
                 await self._store.delete(
-                    type(live), entry.key.name, entry.key.namespace, uid=entry.uid
-                )
+                    type(live), entry.key.name, entry.key.namespace,
+                    uid=entry.uid, resource_version=live.metadata.resource_version,
+                )  # fmt: skip
+            except (NotFoundError, ConflictError):
+                continue  # the next look judges it anew
             await self._events.record(
                 live, "Pruned", f"Its manifest is gone from {self._root}, so it is deleted."
             )
@@ -231,10 +263,13 @@ class DirectorySource:
 
     def _is_approved(self, digest: str) -> bool:
         try:
-            with (self._root / APPROVAL_FILE).open("rb") as file:
-                return file.read(_MAX_APPROVAL_BYTES).strip() == digest.encode()
+            # O_NONBLOCK: a named pipe in its place must not stop the controller.
+            descriptor = os.open(self._root / APPROVAL_FILE, os.O_RDONLY | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                approved = file.read(_MAX_APPROVAL_BYTES) or b""
         except OSError:
             return False
+        return approved.strip() == digest.encode()
 
     def _blocked(self, plan: PrunePlan, snapshot: Snapshot) -> str:
         if not plan.blocked:
@@ -261,7 +296,9 @@ class DirectorySource:
 
     async def _tell(self, report: SourceReport) -> None:
         """Say each new problem once, in the log and as an event."""
-        reasons = dict.fromkeys(report.problems, "SpecDirectoryError")
+        reasons = dict.fromkeys(report.problems[:_MAX_TOLD], "SpecDirectoryError")
+        if (left := len(report.problems) - _MAX_TOLD) > 0:
+            reasons[f"{self._root}: and {left} more problems"] = "SpecDirectoryError"
         if report.blocked:
             reasons[report.blocked] = "PruneBlocked"
         subject = Resource(
@@ -281,14 +318,14 @@ class DirectorySource:
 
 def source_id(root: Path) -> str:
     """Return the id of a directory: its last name and a hash of its path, a valid label value."""
-    path = root.absolute()
+    path = Path(os.path.normpath(root.absolute()))
     name = re.sub(r"[^a-z0-9-]", "-", path.name.lower()).strip("-")[:32] or "specs"
     return f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
+def _is_empty(snapshot: Snapshot) -> bool:
+    return snapshot.is_complete and not snapshot.documents
+
+
 def _is_suspended(document: Document) -> bool:
     return document.resource.metadata.annotations.get(SUSPEND_ANNOTATION) == "true"
-
-
-def _sandboxes_first(entry: InventoryEntry) -> int:
-    return -DECLARABLE_KINDS.index(entry.key.kind)

@@ -10,6 +10,7 @@ its model, whose errors are put into the words of the document here. Limits and 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,12 @@ __all__ = [
 
 # A value is repeated in a message so that it is recognised; longer ones would hide the message.
 _MAX_SHOWN_CHARS = 60
+
+# Of one document; each is worth a search for what was meant, and a document can hold 50,000.
+_MAX_PROBLEMS = 100
+
+# Deep fields are at 60; a hostile key may be as long as a document.
+_MAX_FIELD_CHARS = 200
 
 # Alternatives pydantic tries for one value; each reports on its own, a person wants one sentence.
 _SCALARS = ("str", "int", "float", "bool")
@@ -87,6 +94,8 @@ def decode_documents(data: bytes, origin: str, *, namespace: str | None = None) 
     Raises:
         DocumentError: See `read_documents`.
     """
+    if len(data) > values.MAX_TEXT_BYTES:
+        raise DocumentError([Problem(origin=origin, message=values.TOO_LARGE)])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -106,7 +115,8 @@ def read_documents(text: str, origin: str, *, namespace: str | None = None) -> l
         namespace: Where namespaced resources land that name no namespace; None leaves it open.
 
     Raises:
-        DocumentError: Anything is wrong; it lists every problem that could be found in one go.
+        DocumentError: Anything is wrong; it lists every problem that could be found in one go, of
+            each document at most 100.
     """
     trees, findings = values.parse_text(text)
     problems = [
@@ -218,7 +228,7 @@ def _validation_problems(
     manifest: _Manifest, model: type[Resource], err: ValidationError
 ) -> list[Problem]:
     problems: dict[FieldPath, Problem] = {}
-    for error in err.errors(include_url=False):
+    for error in err.errors(include_url=False)[:_MAX_PROBLEMS]:
         path: FieldPath = tuple(part for part in error["loc"] if part != "[key]")
         if path and path[-1] in _SCALARS and error["type"].endswith("_type"):
             path = path[:-1]
@@ -239,6 +249,8 @@ def _message(error: ErrorDetails, path: FieldPath, model: type[Resource]) -> str
         case "string_type" if isinstance(given, (int, float)):
             text = str(given).lower() if isinstance(given, bool) else str(given)
             return f'must be text; put it in quotes: "{text}"'
+        case "string_type":
+            return f"must be text, not {_called(given)}"
         case "string_pattern_mismatch":
             pattern = error["ctx"]["pattern"]
             words = _WORDS_FOR_PATTERN.get(pattern, f"does not match {pattern}")
@@ -258,7 +270,7 @@ def _message(error: ErrorDetails, path: FieldPath, model: type[Resource]) -> str
 
 def _nearest(path: FieldPath, model: type[Resource]) -> str:
     """Return the "did you mean" of an unknown field, from the fields its neighbours could be."""
-    node = schema.json_schema(model)
+    node = _schema(model)
     for part in path[:-1]:
         node = next((item for item in node.get("anyOf", ()) if "properties" in item), node)
         child = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
@@ -270,6 +282,11 @@ def _nearest(path: FieldPath, model: type[Resource]) -> str:
     if near:
         return f'; did you mean "{near[0]}"?'
     return f"; there are {', '.join(names)}" if names else ""
+
+
+@functools.cache
+def _schema(model: type[Resource]) -> dict[str, Any]:
+    return schema.json_schema(model)
 
 
 def _called(value: Any) -> str:
@@ -285,4 +302,6 @@ def _shown(value: Any) -> str:
 
 def _dotted(path: FieldPath) -> str:
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
-    return "".join(parts).removeprefix(".")[:200]
+    dotted = "".join(parts).removeprefix(".")[:_MAX_FIELD_CHARS]
+    # Keys are somebody else's text; a terminal must not obey them.
+    return "".join(letter if letter.isprintable() else "?" for letter in dotted)

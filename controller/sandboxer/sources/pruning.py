@@ -3,7 +3,7 @@ What a spec directory may take away: the rules of safe pruning, as one pure func
 
 An object may go only when this source applied it (inventory), the object of that name is still the
 same (uid) and still marked as this source's (label), it was absent from two complete snapshots far
-enough apart, its own annotation does not forbid it, and not too many go at once.
+enough apart, its own annotation does not forbid it, and not too many go at once. Sandboxes go first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PrunePlan:
     delete: tuple[InventoryEntry, ...] = ()
     """To be deleted now."""
     wait: tuple[InventoryEntry, ...] = ()
-    """Missing, and to be looked at again."""
+    """Missing, and to be looked at again: too fresh, held back, or being deleted."""
     release: tuple[InventoryEntry, ...] = ()
     """No longer this source's affair: gone, replaced, moved, or kept by its annotation."""
     blocked: str = ""
@@ -59,22 +59,34 @@ def plan_prune(
         approved: A person approved this very snapshot.
     """
     ours: list[InventoryEntry] = []
+    leaving: list[InventoryEntry] = []
     release: list[InventoryEntry] = []
     for entry in missing:
-        (ours if _is_ours(entry, live.get(entry.key), source) else release).append(entry)
+        resource = live.get(entry.key)
+        if resource is None or not is_ours(entry, resource, source):
+            release.append(entry)
+        elif resource.metadata.deletion_timestamp is not None:
+            # Not counted below: a host that does not answer may hold it here for days.
+            leaving.append(entry)
+        else:
+            ours.append(entry)
     allowed = max(FREE_PRUNES, int(applied_count * FREE_PRUNE_SHARE))
     if len(ours) > allowed and not approved:
         blocked = f"{len(ours)} of {applied_count} objects would be deleted, and at most {allowed} may go unasked."
-        return PrunePlan(wait=tuple(ours), release=tuple(release), blocked=blocked)
+        return PrunePlan(wait=(*leaving, *ours), release=tuple(release), blocked=blocked)
+    # A sandbox cannot be torn down without its host, so nothing else goes while one is going.
+    first = [entry for entry in (*ours, *leaving) if entry.key.kind == "Sandbox"]
+    ready = {e.key for e in first or ours if e.key in confirmed} - {e.key for e in leaving}
     return PrunePlan(
-        delete=tuple(entry for entry in ours if entry.key in confirmed),
-        wait=tuple(entry for entry in ours if entry.key not in confirmed),
+        delete=tuple(entry for entry in ours if entry.key in ready),
+        wait=(*leaving, *(entry for entry in ours if entry.key not in ready)),
         release=tuple(release),
     )
 
 
-def _is_ours(entry: InventoryEntry, resource: Resource | None, source: str) -> bool:
-    if resource is None or resource.metadata.uid != entry.uid:
+def is_ours(entry: InventoryEntry, resource: Resource, source: str) -> bool:
+    """Tell whether *resource* is what the source applied, still marked as its own, and may go."""
+    if resource.metadata.uid != entry.uid:
         return False
     if resource.metadata.annotations.get(PRUNE_ANNOTATION) == "disabled":
         return False

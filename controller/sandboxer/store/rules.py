@@ -12,6 +12,7 @@ timestamps; `status` and the rest are written apart; a write that changes nothin
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass
 from functools import cache
@@ -238,11 +239,16 @@ def _updated(wish: Wish, stored: Document) -> Verdict:
     document = {**wish.document, "metadata": {**old, **metadata}}
     if "status" in stored:
         document["status"] = stored["status"]
-    if document.get("spec") != stored.get("spec"):
+    if _differs(document.get("spec"), stored.get("spec")):
         document["metadata"]["generation"] += 1
     if deleting and not metadata["finalizers"]:
         return Verdict("DELETED", document)
-    return Verdict(None if document == stored else "MODIFIED", document)
+    return Verdict("MODIFIED" if _differs(document, stored) else None, document)
+
+
+def _differs(one: Document | None, other: Document | None) -> bool:
+    # Python takes 1, 1.0 and True for equal, a document does not; its text tells them apart.
+    return one != other or json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
 
 
 def _deleted(stored: Document, now: str) -> Verdict:
