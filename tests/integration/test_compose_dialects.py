@@ -15,20 +15,21 @@ from sandboxer_extensions.compose_ssh import ComposeSSHExtension
 from sandboxer_extensions.compose_ssh.inputs import ComposeInputs
 from tests.integration.test_compose import LISTING, TWO_SERVICES, empty, open_session, state
 from tests.rig import Rig
-
-PROGRAM = shutil.which("docker-compose")
+from tests.rig.install import install_missing
 
 
 @pytest.fixture
 async def session(rig: Rig) -> AsyncIterator[Session]:
     """A clean host whose compose command is docker-compose."""
+    assert install_missing({"docker-compose": "docker-compose"})
+    program = shutil.which("docker-compose")
     empty(rig, "h1")
-    async with open_session(rig, "h1", composeCommand=[PROGRAM]) as opened:
+    async with open_session(rig, "h1", composeCommand=[program]) as opened:
         yield opened
     empty(rig, "h1")
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="docker-compose is not installed here (apt has it)")
+@pytest.mark.timeout(600)  # apt may have to fetch it
 async def test_docker_compose_on_podman_lives_and_leaves_nothing(
     rig: Rig, session: Session
 ) -> None:

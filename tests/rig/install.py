@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 from tests.rig.commands import as_root, is_root, say
 
@@ -40,11 +41,11 @@ _EXTRA_DIRECTORIES = "/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman"
 _APT_TIMEOUT_S = 900.0
 
 
-def missing_packages() -> list[str]:
+def missing_packages(programs: Mapping[str, str] = PROGRAMS) -> list[str]:
     """Return the Debian packages whose programs are not on this machine, sorted."""
     path = f"{os.environ.get('PATH', os.defpath)}:{_EXTRA_DIRECTORIES}"
     missing = {
-        package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None
+        package for program, package in programs.items() if shutil.which(program, path=path) is None
     }
     return sorted(missing)
 
@@ -74,14 +75,17 @@ def why_not() -> str:
     return ""
 
 
-def install_missing() -> bool:
+def install_missing(programs: Mapping[str, str] = PROGRAMS) -> bool:
     """
     Install what is missing with apt, saying so first.
+
+    Args:
+        programs: Debian package by program.
 
     Returns:
         Whether everything is there afterwards; what is not has been printed.
     """
-    missing = missing_packages()
+    missing = missing_packages(programs)
     if missing:
         reason = why_not()
         if reason:
@@ -92,7 +96,7 @@ def install_missing() -> bool:
         _apt("install", "-y", "--no-install-recommends", *missing)
         if "openssh-server" in missing:
             _stop_machine_sshd()
-    left = missing_packages()
+    left = missing_packages(programs)
     if left:
         say(f"still missing after apt-get: {' '.join(left)}")
     return not left

@@ -139,9 +139,8 @@ class LocalExtension(Extension):
         only = _short_id(uid) if uid else ""
         completed = await session.script(_script("observe"), _work_root(session), only)
         _check(completed, f"cannot observe the local sandboxes on {session.host}")
-        seen = observing.read_observations(
-            completed.stdout, environment=environment, extension=self.name
-        )
+        read = observing.read_observations if uid else observing.read_same_observations
+        seen = read(completed.stdout, environment=environment, extension=self.name)
         return [one for one in seen if not uid or one.uid == uid]
 
     async def teardown(self, session: Session, instance: Instance) -> None:

@@ -7,6 +7,7 @@ we write is taken as not ours and harms nobody else; an answer that is cut off i
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -60,7 +61,9 @@ def labels_text(labels: Mapping[str, str]) -> str:
     return json.dumps(labels, separators=(",", ":"), sort_keys=True)
 
 
-def read_observations(output: bytes, *, environment: str, extension: str) -> list[Observation]:
+def read_observations(
+    output: bytes, *, environment: str, extension: str
+) -> tuple[Observation, ...]:
     """
     Return what there is of one environment, in the order of names.
 
@@ -77,11 +80,16 @@ def read_observations(output: bytes, *, environment: str, extension: str) -> lis
         raise TransientError("The answer about the local sandboxes is incomplete.")
     boot = lines[0].removeprefix("boot - ")
     wanted = {LABEL_ENVIRONMENT: environment, LABEL_EXTENSION: extension}
-    return [
+    return tuple(
         _judge(found, boot)
         for found in _gather(lines[1:-2])
         if found.labels and wanted.items() <= found.labels.items()
-    ]
+    )
+
+
+# An idle machine gives the same answer to each probe, 1 MB for 2,000 sandboxes: reading it took
+# 1.6 % of a core at a probe every 15 s. Two answers are kept, for two environments or roots.
+read_same_observations = functools.lru_cache(maxsize=2)(read_observations)
 
 
 def _gather(lines: list[str]) -> Iterator[_Found]:

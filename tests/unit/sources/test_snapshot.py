@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -176,17 +178,32 @@ def test_what_is_no_file_is_refused_without_waiting(root: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable for root")
-@pytest.mark.parametrize("name", ["b.yaml", "sub"])
-def test_what_cannot_be_read_is_a_problem(root: Path, name: str) -> None:
-    """A file or directory without permission is named."""
-    write(root / "sub/c.yaml", "c")
-    write(root / "b.yaml", "b")
-    (root / name).chmod(0)
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """An effective user from whom permissions can be withheld; root has them all."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
     try:
-        problems = read_snapshot(root).problems
+        yield
     finally:
-        (root / name).chmod(0o700)
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["b.yaml", "sub"])
+def test_what_cannot_be_read_is_a_problem(ordinary_user: None, name: str) -> None:
+    """A file or directory without permission is named."""
+    # Not tmp_path, whose parents belong to root alone.
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        write(root / "sub/c.yaml", "c")
+        write(root / "b.yaml", "b")
+        (root / name).chmod(0)
+        try:
+            problems = read_snapshot(root).problems
+        finally:
+            (root / name).chmod(0o700)
 
     assert [f"{root}/{name}" in str(problem) for problem in problems] == [True]
 

@@ -48,7 +48,8 @@ found() { [ -e "$1" ] || [ -L "$1" ]; }
         stat = first_line("/proc/" substr(line, RSTART + 6, RLENGTH - 6) "/stat")
         sub(/^.*\) /, "", stat)
         split(stat, field, " ")
-        if (field[20] != "") print "stat", $2, field[1], field[20]
+        # Z and X are dead; which of the others it is would only make equal answers different.
+        if (field[20] != "") print "stat", $2, (field[1] ~ /[ZX]/ ? field[1] : "S"), field[20]
         status = first_line($2 "/exit")
         if (status ~ /^[0-9]+$/) print "exit", $2, status
     }

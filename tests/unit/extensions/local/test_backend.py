@@ -22,6 +22,7 @@ from sandboxer.kinds.host import Host, HostSpec
 from sandboxer.kinds.sandbox import Resources
 from sandboxer.session import Session
 from sandboxer.testing.conformance import Output
+from sandboxer.testing.faults import Fault, FaultySession, lose_link
 from sandboxer.testing.this_machine import local_host, open_local_session
 from sandboxer_extensions.local import LocalExtension, LocalInputs
 
@@ -353,20 +354,17 @@ def copies(root: Path, original: Instance, count: int) -> list[Path]:
 
 
 async def test_two_thousand_are_observed_at_once(session: Session, root: Path) -> None:
-    """One script reads 2,000 workspaces and processes with little processor time."""
+    """One script reads 2,000 workspaces and processes, however many there are."""
     living = make_instance()
     await make_ready_local(session, living)
     made = copies(root, living, 1999)
-    before = os.times()
+    second_call_fails = Fault(at=2, moment="before", strike=lose_link)
 
-    seen = await LOCAL.observe(session, ENVIRONMENT)
+    seen = await LOCAL.observe(FaultySession(session, second_call_fails), ENVIRONMENT)
 
-    after = os.times()
     command("rm", "-rf", *map(str, made))
     assert {one.state for one in seen} == {"Running"}
     assert len(seen) == 2000
-    # Seconds of this process and its children; 0.13 were measured (2026-11).
-    assert sum(after[:4]) - sum(before[:4]) < 0.5
 
 
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="root becomes a user")
