@@ -466,7 +466,7 @@ async def test_a_killed_container_is_reported_by_the_watch(rig: Rig, h1: Session
     wanted = instance(rig)
     await EXTENSION.provision(h1, wanted)
     stream = EXTENSION.watch(h1, ENVIRONMENT)
-    first = asyncio.ensure_future(anext(stream))  # type: ignore[arg-type]
+    first = asyncio.ensure_future(anext(stream))
 
     async def told() -> bool:
         rig.ssh("h1", "podman restart -t 0 $(podman ps -aq)")

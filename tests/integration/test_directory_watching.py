@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import watchfiles
 
 from sandboxer.clock import SystemClock
 from sandboxer.kinds.event import Event
@@ -180,7 +181,7 @@ async def test_a_watch_that_breaks_is_opened_again(
     root: Path, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Out of watches in the middle of it: said, survived, and tried again after the next look."""
-    whole, failures = watching.awatch, [RuntimeError("OS file watch limit reached.")]
+    whole, failures = watchfiles.awatch, [RuntimeError("OS file watch limit reached.")]
 
     async def breaking(*paths: Path, **options: Any) -> AsyncIterator[object]:
         if failures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -359,7 +360,7 @@ class StillClock:
     def monotonic_s(self) -> float:
         return self.now_s
 
-    def now(self) -> object:
+    def now(self) -> datetime:
         raise AssertionError
 
 

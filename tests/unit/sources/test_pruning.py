@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandboxer.kinds.host import Host, HostSpec
-from sandboxer.kinds.meta import Key, ObjectMeta
+from sandboxer.kinds.meta import Key, ObjectMeta, Resource
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.sources.apply import LABEL_SOURCE
 from sandboxer.sources.pruning import PRUNE_ANNOTATION, PrunePlan, plan_prune
@@ -28,7 +28,7 @@ def applied(name: str = "a", **metadata: Any) -> Sandbox:
     )
 
 
-def plan(*live: Sandbox, applied_count: int = 10, waited: bool = True, approved: bool = False,
+def plan(*live: Resource, applied_count: int = 10, waited: bool = True, approved: bool = False,
          missing: list[InventoryEntry] | None = None) -> PrunePlan:  # fmt: skip
     """Return the plan when the manifests of these objects are gone."""
     missing = missing if missing is not None else [entry(obj.metadata.name) for obj in live]

@@ -36,7 +36,7 @@ WORK = f"work {NAME}"
 LIVES = f"stat {NAME} S 99"
 
 
-def read(*lines: str) -> list[Observation]:
+def read(*lines: str) -> tuple[Observation, ...]:
     text = "\n".join((f"boot - {BOOT}", *lines, "end - -", ""))
     return observing.read_observations(text.encode(), environment="here", extension="ext.local")
 
