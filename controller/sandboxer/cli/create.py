@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def typed_value(text: str) -> str | int | float | bool:
         except ValueError:
             continue
         # NOTE: `007` and `1_0` are texts to a person although Python reads numbers.
-        if str(value) == text:
+        if str(value) == text and math.isfinite(value):
             return value
     return text
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sandboxer.cli.exits import RefusedError, TimedOutError
 from sandboxer.cli.printing import note, safe_text
@@ -23,6 +23,11 @@ from sandboxer.kinds.sandbox import Sandbox
 if TYPE_CHECKING:
     from sandboxer.manager import Manager
     from sandboxer.store import Store
+
+T = TypeVar("T")
+
+# Objects that an error names; more would hide the message.
+MAX_NAMED = 5
 
 Until = Callable[[], bool]
 
@@ -87,11 +92,35 @@ def refuse_stalled(resource: Resource) -> None:
             )
 
 
+class Judged(Generic[T]):
+    """
+    What a function says of objects, asked again only for those that changed.
+
+    A wait for thousands of objects asks after every change of one of them; reading all of them each
+    time would take longer than making them.
+    """
+
+    def __init__(self, store: Store, judge: Callable[[Key, Resource | None], T]) -> None:
+        self._store = store
+        self._judge = judge
+        self._known: dict[Key, tuple[int, T]] = {}
+
+    def __call__(self, key: Key) -> T:
+        """Return what is true of an object as it is now."""
+        entry = self._store.entry(key)
+        revision = entry.revision if entry is not None else 0
+        known = self._known.get(key)
+        if known is None or known[0] != revision:
+            known = (revision, self._judge(key, read_object(self._store, key)))
+            self._known[key] = known
+        return known[1]
+
+
 class Progress:
     """Shows the state of some objects while they change."""
 
     def __init__(self, store: Store, keys: Sequence[Key]) -> None:
-        self._store = store
+        self._line = Judged(store, lambda _, resource: state_line(resource))
         self._keys = keys
         self._shown: dict[Key, str] = {}
         self._status: Callable[[str], None] | None = None
@@ -99,7 +128,7 @@ class Progress:
     def show(self) -> None:
         """Show what differs from what was shown last."""
         for key in self._keys:
-            line = state_line(read_object(self._store, key))
+            line = self._line(key)
             if self._shown.get(key) == line:
                 continue
             self._shown[key] = line
@@ -149,11 +178,13 @@ async def settle(manager: Manager, keys: Sequence[Key], done: Until, *, timeout_
                 keys, until, timeout_s=timeout_s, announce=lambda text: note(f"note: {text}")
             )
     except TimeoutError as error:
+        late = [key for key in keys if not _is_fine(read_object(manager.store, key))]
         states = "; ".join(
             f"{key.kind.lower()}/{key.name} is {state_line(read_object(manager.store, key))}"
-            for key in keys
-            if not _is_fine(read_object(manager.store, key))
+            for key in late[:MAX_NAMED]
         )
+        if len(late) > MAX_NAMED:
+            states += f"; and {len(late) - MAX_NAMED} more"
         raise TimedOutError(
             f"After {timeout_s:g} s: {states}.",
             remedy="It goes on in the controller; --timeout waits longer.",
@@ -168,15 +199,21 @@ def _is_fine(resource: Resource | None) -> bool:
 def ready(store: Store, keys: Sequence[Key]) -> Until:
     """Return the question "are all of these Ready?", which gives up on what is Stalled."""
 
-    def done() -> bool:
-        found = [read_object(store, key) for key in keys]
-        for resource in found:
-            if resource is not None:
-                refuse_stalled(resource)
-        conditions = [r is not None and current_condition(r, "Ready") for r in found]
-        return all(c and c.status == "True" for c in conditions)
+    def is_ready(_: Key, resource: Resource | None) -> bool:
+        if resource is None:
+            return False
+        refuse_stalled(resource)
+        condition = current_condition(resource, "Ready")
+        return condition is not None and condition.status == "True"
 
-    return done
+    judged = Judged(store, is_ready)
+    return lambda: all_hold(judged, keys)
+
+
+def all_hold(judged: Judged[bool], keys: Sequence[Key]) -> bool:
+    """Ask about every object, so that one that gave up is not hidden by one that is not done."""
+    held = [judged(key) for key in keys]
+    return all(held)
 
 
 def gone(store: Store, uids: dict[Key, str]) -> Until:

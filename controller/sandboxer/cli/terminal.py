@@ -40,7 +40,8 @@ def connected(*, interactive: bool, terminal: bool) -> Iterator[Streams]:
     """
     before = termios.tcgetattr(sys.stdin.fileno()) if terminal else None
     if terminal:
-        tty.setraw(sys.stdin.fileno())
+        # NOTE: the default would throw away what was typed ahead.
+        tty.setraw(sys.stdin.fileno(), termios.TCSADRAIN)
     try:
         yield Streams(
             stdout=_Writer(sys.stdout.fileno()),

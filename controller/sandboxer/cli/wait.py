@@ -16,10 +16,11 @@ from sandboxer.cli.names import get_object, reference_text, references
 from sandboxer.cli.options import current_namespace, namespace_option, timeout_option
 from sandboxer.cli.printing import write
 from sandboxer.cli.progress import (
+    Judged,
     Until,
+    all_hold,
     current_condition,
     gone,
-    read_object,
     refuse_stalled,
     settle,
 )
@@ -93,25 +94,17 @@ def _question(store: Store, keys: Sequence[Key], goal: Goal) -> Until:
         return gone(store, {key: entry.uid for key in keys if (entry := store.entry(key))})
     holds = goal.holds
 
-    def done() -> bool:
-        # NOTE: every object is looked at each time, so that a stalled one is not hidden by another.
-        held = [_holds_for(store, key, holds, may_stall=goal.may_stall) for key in keys]
-        return all(held)
+    def fulfils(key: Key, resource: Resource | None) -> bool:
+        if resource is None:
+            raise NotFoundError(f"{key} was deleted while it was waited for.")
+        if holds(resource):
+            return True
+        if not goal.may_stall:
+            refuse_stalled(resource)
+        return False
 
-    return done
-
-
-def _holds_for(
-    store: Store, key: Key, holds: Callable[[Resource], bool], *, may_stall: bool
-) -> bool:
-    resource = read_object(store, key)
-    if resource is None:
-        raise NotFoundError(f"{key} was deleted while it was waited for.")
-    if holds(resource):
-        return True
-    if not may_stall:
-        refuse_stalled(resource)
-    return False
+    judged = Judged(store, fulfils)
+    return lambda: all_hold(judged, keys)
 
 
 @click.command()
