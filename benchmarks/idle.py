@@ -77,7 +77,7 @@ class Controller:
         """Run one command and return its standard output."""
         return subprocess.run(
             [sys.executable, "-m", "sandboxer", *arguments],
-            env=self._environment, stdout=subprocess.PIPE, text=True, check=True,
+            env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
         ).stdout  # fmt: skip
 
     def ready(self) -> int:
@@ -105,7 +105,7 @@ def probes_during(pid: int, seconds: float) -> int:
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             try:
                 fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue
             if int(fields[1]) == pid:
                 # NOTE: field 22, the start time, tells a reused process id from the same process.
@@ -132,7 +132,7 @@ def measure(controller: Controller, window_s: float) -> float:
     print(f"together                  {own + children:6.2f} %   (target < {TARGET_PERCENT} %)")
     print(f"store writes in {window_s:.0f} s     {writes:6d}")
     print(f"processes started in {counted_s:.0f} s {started_processes:5d}   (probe interval 15 s)")
-    print(f"memory                    {int(rss) / 1024:6.0f} MiB")
+    print(f"memory                    {int(rss) / 1024:6.0f} MiB", flush=True)
     return own + children
 
 
@@ -160,7 +160,7 @@ def run(controller: Controller, root: Path, count: int, window_s: float) -> int:
             print(f"only {ready} of {count} became Ready")
             return 1
         time.sleep(2)
-    print(f"{count} sandboxes Ready after {time.monotonic() - started:.0f} s")
+    print(f"{count} sandboxes Ready after {time.monotonic() - started:.0f} s", flush=True)
     time.sleep(30)  # two probe intervals, so that nothing of the setup is measured
     share = measure(controller, window_s)
     return 0 if share < TARGET_PERCENT else 1

@@ -116,6 +116,19 @@ def test_id_may_be_a_uid_prefix(here: Installation) -> None:
     assert here.sandboxes() == {}
 
 
+def test_recreate_that_is_cut_short_keeps_the_manifest(here: Installation) -> None:
+    """Between the old sandbox and the new one its manifest lies in a file that apply takes."""
+    here.ok("create", "--timeout", "60s", "--name", "box", "--profile", "profile.local")
+
+    cut = here.run("recreate", "box", "--timeout", "1ms")
+    path = cut.stderr.rsplit("apply -f ", 1)[1].split()[0]
+    here.ok("wait", "sandbox/box", "--for=delete", "--timeout", "60s")
+    here.ok("apply", "-f", path, "--wait", "--timeout", "60s")
+
+    assert cut.returncode == 6
+    assert here.sandboxes()["box"]["spec"]["profile"] == "profile.local"
+
+
 def test_diff_and_validate_answer_by_exit_code(here: Installation, tmp_path: Path) -> None:
     """Diff says 1 as long as something differs, 0 afterwards; validate touches nothing."""
     manifest = tmp_path / "hello.yaml"

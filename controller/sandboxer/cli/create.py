@@ -1,17 +1,17 @@
-"""`create` and `recreate`: a Sandbox without writing YAML, and waiting for it."""
+"""`create`: a Sandbox without writing YAML, and waiting for it."""
 
 from __future__ import annotations
 
 import math
 import secrets
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import pydantic
 
 from sandboxer.cli.access import with_manager
-from sandboxer.cli.names import get_sandbox, reference_text
+from sandboxer.cli.names import reference_text
 from sandboxer.cli.options import (
     DURATION,
     PAIR,
@@ -20,8 +20,8 @@ from sandboxer.cli.options import (
     output_option,
     timeout_option,
 )
-from sandboxer.cli.printing import columns, note, printer_for, write
-from sandboxer.cli.progress import gone, ready, settle
+from sandboxer.cli.printing import columns, printer_for, write
+from sandboxer.cli.progress import ready, settle
 from sandboxer.cli.suggest import did_you_mean
 from sandboxer.errors import InvalidSpecError, NotFoundError
 from sandboxer.kinds.host import Host
@@ -52,6 +52,13 @@ def typed_value(text: str) -> str | int | float | bool:
         if str(value) == text and math.isfinite(value):
             return value
     return text
+
+
+def _input(name: str, text: str) -> str | int | float | bool:
+    """Return one input; a `repo` is meant relative to where the person stands, and stored whole."""
+    if name == "repo" and not text.startswith(("/", "~")):
+        return str(Path(text).absolute())
+    return typed_value(text)
 
 
 def _check_profile(store: Store, name: str) -> None:
@@ -149,7 +156,7 @@ def create(
     sandbox = sandbox_from(
         name,
         current_namespace(namespace),
-        inputs={key: typed_value(text) for key, text in inputs},
+        inputs={key: _input(key, text) for key, text in inputs},
         env=dict(env),
         **options,
     )
@@ -165,7 +172,7 @@ def create(
         if not wait:
             write(printer([created]) if printer else f"{reference_text(created)} created\n")
             return 0
-        seconds = await _await_ready(manager, created.key, timeout.seconds)
+        seconds = await await_ready(manager, created.key, timeout.seconds)
         made = manager.store.get(Sandbox, created.key.name, created.key.namespace)
         if made is None:
             raise NotFoundError(f"{created.key} was deleted while it was being made.")
@@ -175,7 +182,8 @@ def create(
     return with_manager(work)
 
 
-async def _await_ready(manager: Manager, key: Key, timeout_s: float) -> float:
+async def await_ready(manager: Manager, key: Key, timeout_s: float) -> float:
+    """Wait until a sandbox is Ready and return the seconds it took."""
     return await settle(manager, [key], ready(manager.store, [key]), timeout_s=timeout_s)
 
 
@@ -214,39 +222,3 @@ def _machine(host: Host) -> str:
         for part in (facts.os, facts.architecture, f"{facts.cpus} CPUs", memory, facts.engine)
         if part
     )
-
-
-@click.command()
-@click.argument("name", metavar="ID")
-@namespace_option
-@timeout_option("5m")
-def recreate(name: str, namespace: str | None, *, timeout: Duration) -> int:
-    """Delete a sandbox and make it again from its spec, with a new uid."""
-
-    async def work(manager: Manager) -> int:
-        store = manager.store
-        await manager.register()
-        old = get_sandbox(store, name, current_namespace(namespace))
-        fresh = Sandbox(
-            metadata=old.metadata.model_copy(
-                update={
-                    "uid": "", "resource_version": "", "generation": 0, "finalizers": (),
-                    "creation_timestamp": None, "deletion_timestamp": None,
-                }
-            ),
-            spec=old.spec,
-        )  # fmt: skip
-        await store.delete(Sandbox, old.key.name, old.key.namespace)
-        uids = {old.key: old.metadata.uid}
-        await settle(manager, [old.key], gone(store, uids), timeout_s=timeout.seconds)
-        created = await store.create(fresh)
-        seconds = await _await_ready(manager, created.key, timeout.seconds)
-        made = store.get(Sandbox, created.key.name, created.key.namespace)
-        if made is None:
-            raise NotFoundError(f"{created.key} was deleted while it was being made.")
-        write(report(made, store, seconds))
-        return 0
-
-    if not sys.stdout.isatty():
-        note(f"recreating {name}")
-    return with_manager(work)

@@ -57,9 +57,13 @@ def about(resource: Resource, events: Iterable[Event]) -> list[Event]:
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:
-    """Return events by the time they were last seen."""
+    """Return events by the time they were last seen, those of one second as they were written."""
     start = datetime.fromtimestamp(0, UTC)
-    return sorted(events, key=lambda event: event.last_timestamp or start)
+
+    def when(event: Event) -> tuple[datetime, int]:
+        return event.last_timestamp or start, int(event.metadata.resource_version or 0)
+
+    return sorted(events, key=when)
 
 
 def description(resource: Resource, events: Sequence[Event]) -> str:

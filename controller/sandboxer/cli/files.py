@@ -28,7 +28,7 @@ def read_manifests(filenames: Sequence[str], *, recursive: bool) -> list[Documen
 
     Raises:
         click.UsageError: No path was given, or it is a URL.
-        NotFoundError: A path does not exist.
+        NotFoundError: A path does not exist, or there is no document at all.
         InvalidSpecError: At least one document is wrong; the message lists file and line of each.
     """
     from sandboxer.sources.documents import DocumentError, read_documents
@@ -44,6 +44,8 @@ def read_manifests(filenames: Sequence[str], *, recursive: bool) -> list[Documen
             problems.append(error.message)
     if problems:
         raise InvalidSpecError("\n".join(problems))
+    if not documents:
+        raise NotFoundError(f"{', '.join(filenames)}: no document in it.")
     return documents
 
 

@@ -99,7 +99,7 @@ def facts_text(facts: HostFacts, load: HostLoad) -> str:
 def inventory_text(seen: Collection[Observation], store: Store) -> str:
     """Return what carries our label on a machine, by sandbox, and whether somebody owns it."""
     if not seen:
-        return "   ours        nothing\n"
+        return columns([["", "ours".ljust(NAME_WIDTH), "nothing"]])
     owners = {entry.uid for entry in store.entries("Sandbox")}
     rows = [["", "SANDBOX", "UID", "STATE", "RESOURCES", "OWNER"]]
     for observation in sorted(seen, key=lambda o: o.uid):

@@ -39,7 +39,7 @@ VERBS = {
     "exec": Verb("sandboxer.cli.inside:exec_", "Run a command inside a sandbox.", "In a hurry"),
     "logs": Verb("sandboxer.cli.inside:logs", "Print what a sandbox printed.", "In a hurry"),
     "destroy": Verb("sandboxer.cli.delete:destroy", "Delete a sandbox by its ID.", "In a hurry"),
-    "recreate": Verb("sandboxer.cli.create:recreate", "Delete a sandbox and make it again.", "In a hurry"),
+    "recreate": Verb("sandboxer.cli.recreate:recreate", "Delete a sandbox and make it again.", "In a hurry"),
     "apply": Verb("sandboxer.cli.apply:apply", "Make the store equal to manifests."),
     "diff": Verb("sandboxer.cli.apply:diff", "Show what apply would change."),
     "validate": Verb("sandboxer.cli.apply:validate", "Check manifests without touching anything."),

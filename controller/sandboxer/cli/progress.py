@@ -29,6 +29,10 @@ T = TypeVar("T")
 # Objects that an error names; more would hide the message.
 MAX_NAMED = 5
 
+# What becomes of an object once nobody waits for it any more.
+ON_ITS_OWN = "The controller goes on with it; --timeout waits longer."
+LEFT_ALONE = "No controller runs, so it stays as it is; a longer --timeout, or the same command again, goes on."
+
 Until = Callable[[], bool]
 
 
@@ -178,7 +182,9 @@ async def settle(manager: Manager, keys: Sequence[Key], done: Until, *, timeout_
                 keys, until, timeout_s=timeout_s, announce=lambda text: note(f"note: {text}")
             )
     except TimeoutError as error:
-        late = [key for key in keys if not _is_fine(read_object(manager.store, key))]
+        unready = [key for key in keys if not _is_fine(read_object(manager.store, key))]
+        # What is waited for need not be Ready: then those that are stand for themselves.
+        late = unready or list(keys)
         states = "; ".join(
             f"{key.kind.lower()}/{key.name} is {state_line(read_object(manager.store, key))}"
             for key in late[:MAX_NAMED]
@@ -186,8 +192,8 @@ async def settle(manager: Manager, keys: Sequence[Key], done: Until, *, timeout_
         if len(late) > MAX_NAMED:
             states += f"; and {len(late) - MAX_NAMED} more"
         raise TimedOutError(
-            f"After {timeout_s:g} s: {states}.",
-            remedy="It goes on in the controller; --timeout waits longer.",
+            f"Not done after {timeout_s:g} s: {states.removesuffix('.')}.",
+            remedy=ON_ITS_OWN if manager.controller_running() else LEFT_ALONE,
         ) from error
     return time.monotonic() - started
 
