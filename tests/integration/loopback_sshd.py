@@ -91,9 +91,9 @@ class LoopbackSSHD:
         assert self._process is not None
         children = _children(self._process.pid)
         for pid in children:
-            for grandchild in _children(pid):
-                _kill(grandchild)
-            _kill(pid)
+            # NOTE: the server before its command, or it may still report how the command ended.
+            for each in (pid, *_children(pid)):
+                _kill(each)
         return len(children)
 
     def host(self, name: str = "h1", **spec: object) -> Host:

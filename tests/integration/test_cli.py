@@ -29,6 +29,10 @@ spec:
 """
 
 
+# A well-formed key that no host has.
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFJKoJ6grFa9vra/sZtUKD9OZG4q+D/dOB5EJAmz2+lS"
+
+
 def local_host(work_root: Path) -> str:
     """Return a Host `local` of a user's own, so that tests leave nothing in /var/lib."""
     spec = {"transport": "local", "workRoot": str(work_root), "probeInterval": "1s"}
@@ -161,6 +165,7 @@ def test_diff_and_validate_answer_by_exit_code(here: Installation, tmp_path: Pat
         pytest.param(["apply", "-f", "https://example.org/x"], "", 2, "URL", id="url"),
         pytest.param(["wait", "sbx/nope", "--for=condition=Ready"], "", 4, "nope", id="wait-absent"),
         pytest.param(["get", "sbx", "-o", "xml"], "", 2, "xml", id="format"),
+        pytest.param(["get", "sbx", "-o", "jsonpath={.a"], "", 2, "brace", id="template"),
         pytest.param(["delete", "sandboxes"], "", 2, "--all", id="delete-all-by-accident"),
         pytest.param(["exec", "nope", "--", "id"], "", 4, "nope", id="exec-absent"),
     ],
@@ -175,6 +180,15 @@ def test_mistakes_are_one_clear_sentence(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("verb", ["apply", "diff", "validate"])
+def test_manifests_without_a_document_are_remarked(quiet: Installation, verb: str) -> None:
+    """A file that is all commented out is no mistake, and nobody thinks that it was applied."""
+    done = quiet.run(verb, "-f", "-", stdin="# kind: Sandbox\n")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "note: there is no document in -\n"
 
 
 def test_same_name_twice_is_a_conflict(here: Installation) -> None:
@@ -201,6 +215,18 @@ def test_waiting_ends_with_timeout_and_the_reason(here: Installation) -> None:
 
     assert done.returncode == 6
     assert "sandbox/hello is Pending" in done.stderr
+    assert ".." not in done.stderr
+    assert "no controller runs" in done.stderr
+
+
+def test_waiting_in_vain_for_something_else_names_what_is_ready(here: Installation) -> None:
+    """A sandbox that is Ready is named too when another condition was waited for."""
+    here.ok("create", "--timeout", "60s", "--name", "box", "--profile", "profile.local")
+
+    done = here.run("wait", "sbx/box", "--for=condition=Suspended", "--timeout", "2s")
+
+    assert done.returncode == 6
+    assert "sandbox/box is Ready." in done.stderr
 
 
 def test_wait_for_values_and_deletion(here: Installation) -> None:
@@ -236,6 +262,26 @@ def test_inspect_and_doctor_look_at_the_machine(here: Installation) -> None:
     assert "default/box" in inspected
     assert "in the store" in inspected
     assert "FAIL" not in checked
+
+
+def test_inspect_tells_a_dead_host_from_one_that_needs_a_person(here: Installation) -> None:
+    """A host without a listener is code 7; one whose key file is missing, or whose pinned key is none, is 8."""
+    host = yaml.safe_load(local_host(here.directory))
+    host["metadata"]["name"] = "h1"
+    host["spec"] = {"address": "127.0.0.1", "port": 1, "hostKey": HOST_KEY}
+    here.ok("apply", "-f", "-", stdin=yaml.safe_dump(host))
+    dead = here.run("inspect", "host", "h1")
+    host["spec"]["identityFile"] = "/no/such/key"
+    here.ok("apply", "-f", "-", stdin=yaml.safe_dump(host))
+    keyless = here.run("inspect", "host", "h1")
+    host["spec"] = {"address": "127.0.0.1", "port": 1, "hostKey": f"ssh-ed25519 {'A' * 68}"}
+    here.ok("apply", "-f", "-", stdin=yaml.safe_dump(host))
+    cut_short = here.run("inspect", "host", "h1")
+
+    assert (dead.returncode, "does not answer" in dead.stdout) == (7, True), dead.stderr
+    assert (keyless.returncode, "cannot be used" in keyless.stdout) == (8, True), keyless.stderr
+    assert "identityFile" in keyless.stderr
+    assert (cut_short.returncode, "spec.hostKey" in cut_short.stderr) == (8, True), cut_short.stderr
 
 
 def test_watch_prints_changes(here: Installation) -> None:

@@ -13,7 +13,7 @@ from sandboxer.extension import Instance
 from sandboxer.session import Session
 from sandboxer_extensions.compose_ssh import ComposeSSHExtension
 from sandboxer_extensions.compose_ssh.inputs import ComposeInputs
-from tests.integration.test_compose import LISTING, TWO_SERVICES, empty, open_session, state
+from tests.integration.compose_lab import LISTING, TWO_SERVICES, empty, open_session, state
 from tests.rig import Rig
 from tests.rig.install import install_missing
 

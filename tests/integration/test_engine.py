@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -10,15 +11,22 @@ from typing import Any
 
 import pytest
 
-from sandboxer.errors import TerminalError, TransientError
+from sandboxer.errors import (
+    ConflictError,
+    NotFoundError,
+    SandboxerError,
+    TerminalError,
+    TransientError,
+)
+from sandboxer.extension import absent
 from sandboxer.kinds.event import Event
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import API_VERSION, Key
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.registration import Extension as Registration
-from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.kinds.sandbox import Intention, Sandbox
 from sandboxer.testing.builders import host, profile, sandbox
-from sandboxer.testing.fake import FAKE_EXTENSION
+from sandboxer.testing.fake import FAKE_EXTENSION, FakeObserver, FakeView, FakeWorld
 from tests.integration.engine_lab import HELLO, Lab, open_lab
 
 
@@ -89,6 +97,15 @@ async def test_events_tell_the_story(lab: Lab) -> None:
 
     reasons = {e.reason for e in lab.store.list(Event) if e.involved_object.name == "hello"}
     assert reasons >= {"Accepted", "Routed", "Provisioned", "Ready"}
+
+
+async def test_lost_wake_up_costs_time_only(lab: Lab) -> None:
+    """A change nobody told of is found in the end."""
+    ready = await create_ready(lab)
+    await lab.idle()
+
+    lab.world.change(ready.metadata.uid, "Stopped")
+    await lab.until(lambda: lab.sandbox().status.repairs == 1, step_s=60)
 
 
 async def test_pass_without_change_writes_nothing(lab: Lab) -> None:
@@ -293,6 +310,79 @@ async def test_moves_when_its_placement_changes(lab: Lab) -> None:
     assert {host for host, _ in lab.world.things} == {"h2"}
 
 
+async def test_moves_on_when_a_host_that_fits_comes_later(lab: Lab) -> None:
+    """Taken away where it may not stay, a sandbox holds no place there and takes the next that fits."""
+    await create_ready(lab, ports=[{"name": "web", "containerPort": 80}])
+
+    await change(lab, placement={"hostSelector": {"matchLabels": {"disk": "fast"}}})
+    await lab.until(lambda: _has(lab, "Routed"))
+    await lab.idle()
+    homeless = lab.sandbox().status
+    await lab.store.create(host("h2", labels={"disk": "fast"}))
+    await lab.until(lambda: lab.is_true("Ready"))
+
+    assert (homeless.host, homeless.extension, homeless.ports) == ("", "", {})
+    assert lab.sandbox().status.host == "h2"
+
+
+class StaleObserver(FakeObserver):
+    """Remembers a look from before anything was there."""
+
+    def view(self, _extension: str, _host_name: str, uid: str) -> FakeView:
+        return FakeView(observation=absent(uid))
+
+
+async def test_stale_view_leaves_no_second_copy(tmp_path: Path) -> None:
+    """A move whose teardown another process intended and did not do is not believed from memory."""
+    world = FakeWorld()
+    async with open_lab(tmp_path, world=world) as lab:
+        await lab.store.create(profile())
+        await lab.store.create(host("h1"))
+        await lab.store.create(host("h2"))
+        await create_ready(lab, placement={"host": "h1"})
+    async with open_lab(tmp_path, world=world, wants=lambda _key: False) as lab:
+        moved = await change(lab, placement={"host": "h2"})
+        intention = Intention(action="Teardown", spec_hash="", started_at=lab.clock.now())
+        status = moved.status.model_copy(update={"intention": intention})
+        await lab.store.update_status(moved.model_copy(update={"status": status}))
+
+    async with open_lab(tmp_path, world=world, observer_type=StaleObserver) as lab:
+        await lab.until(lambda: lab.sandbox().status.host == "h2" and lab.is_true("Ready"))
+
+    assert {host for host, _ in world.things} == {"h2"}
+
+
+async def test_place_that_is_gone_before_anything_was_made(tmp_path: Path) -> None:
+    """A sandbox whose host went between the choice and the first effect is placed again."""
+    async with open_lab(tmp_path, wants=lambda key: key != HELLO) as lab:
+        await lab.store.create(profile())
+        created = await lab.store.create(sandbox())
+        status = created.status.model_copy(update={"extension": FAKE_EXTENSION, "host": "gone"})
+        await lab.store.update_status(created.model_copy(update={"status": status}))
+        await lab.store.create(host())
+
+    async with open_lab(tmp_path) as lab:
+        await lab.until(lambda: lab.is_true("Ready"))
+
+        assert lab.sandbox().status.host == "h1"
+
+
+@pytest.mark.parametrize("stray", [ConflictError, NotFoundError])
+async def test_conflict_of_a_backend_is_a_failure(lab: Lab, stray: type[SandboxerError]) -> None:
+    """An extension that raises what belongs to the store is backed off from, and it is said why."""
+    lab.world.fail("provision", stray("The volume is in use."))
+
+    await lab.store.create(sandbox())
+    await lab.until(lambda: _attempts(lab) == 1)
+    await lab.idle()
+    failed = lab.sandbox().status.condition("Provisioned")
+    await lab.until(lambda: lab.is_true("Ready"))
+
+    assert failed is not None
+    assert failed.reason == "UnexpectedError"
+    assert "The volume is in use." in failed.message
+
+
 async def test_ports_are_leased_once(lab: Lab) -> None:
     """No two sandboxes of a host are given the same port."""
     for number in range(8):
@@ -348,6 +438,22 @@ async def test_probes_do_not_write(lab: Lab) -> None:
 
     assert lab.observer.probes - probes >= 20
     assert lab.store.revision - revision <= 2
+
+
+async def test_clock_that_was_set_back_does_not_stop_the_host_status(lab: Lab) -> None:
+    """The time of the last probe is written again although it lies in the future."""
+    await create_ready(lab)
+    await lab.idle()
+
+    lab.clock.jump(-365 * 86_400)
+    await lab.until(lambda: _last_probe(lab) <= lab.clock.now(), step_s=5)
+
+
+def _last_probe(lab: Lab) -> datetime:
+    found = lab.store.get(Host, "h1")
+    assert found is not None
+    assert found.status.last_probe_time is not None
+    return found.status.last_probe_time
 
 
 def _host_sandboxes(lab: Lab) -> int:

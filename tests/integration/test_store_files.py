@@ -232,3 +232,18 @@ def _execute(path: Path, statement: str) -> list[tuple[object, ...]]:
             return connection.execute(statement).fetchall()
     finally:
         connection.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_writer_that_dies_is_noticed(tmp_path: Path) -> None:
+    """A bug that ends the writer ends whoever relies on it, instead of refusing writes for ever."""
+    store = await Store.open(tmp_path / "store.db", clock=SystemClock())
+
+    def bug(_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(TerminalError):
+        await store._writer.submit([], bug)
+
+    await asyncio.wait_for(store.broken(), 5)
+    await store.close()

@@ -165,3 +165,18 @@ def test_unusable_path(tmp_path: Path) -> None:
         KeyLocks(tmp_path / "file" / "locks")
 
     assert caught.value.remedy
+
+
+def test_removed_data_directory_locks_nothing(locks: KeyLocks, path: Path) -> None:
+    """Once its file is gone nothing is locked any more, for a new one excludes nobody here."""
+    path.unlink()
+    other = KeyLocks(path)
+
+    with pytest.raises(TerminalError) as caught, locks.try_key(A):
+        pass
+    with other.try_key(A) as theirs:
+        assert theirs
+    other.close()
+
+    assert caught.value.reason == "LocksRemoved"
+    assert caught.value.remedy

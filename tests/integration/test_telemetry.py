@@ -48,6 +48,7 @@ class FileExtension(Extension):
         self.hints: asyncio.Queue[str | Exception] = asyncio.Queue()
         self.observed: list[str] = []
         self.broken = ""
+        self.bug = False
 
     def offer(self, host: Host, inputs: Inputs) -> Offer:
         return Offer(fits=True, reason="always")
@@ -62,6 +63,8 @@ class FileExtension(Extension):
         self, session: Session, environment: str, uid: str = ""
     ) -> Sequence[Observation]:
         self.observed.append(uid)
+        if self.bug:
+            raise KeyError("State")
         if self.broken:
             raise TransientError(self.broken)
         done = await session.run(["ls", session.facts.work_root])
@@ -265,6 +268,46 @@ async def test_extension_that_fails_is_unknown_alone(world: World) -> None:
     await world.probe()
     assert world.state("a") == "Absent"
     assert world.told == [{"a"}]
+
+
+async def test_bug_of_an_extension_is_its_own(world: World) -> None:
+    """An extension that fails in a way it should not is named, and the host stays reachable."""
+    await world.probe()
+    world.extension.bug = True
+
+    report = await world.telemetry.probe(world.host, extensions={"ext.file"})
+
+    assert "KeyError" in report.problems["ext.file"]
+    assert world.state("a") == "unknown"
+
+
+async def test_bug_in_a_look_does_not_blind_the_follower(world: World) -> None:
+    """After a look at everything that failed by a bug, the next hint is looked at again."""
+    await world.probe()
+    (world.work / "a").touch()
+    world.extension.bug = True
+    world.extension.observed.clear()
+    for number in range(20):
+        world.extension.hints.put_nowait(f"b{number}")
+    await until(lambda: "" in world.extension.observed)
+    world.extension.bug = False
+
+    world.extension.hints.put_nowait("a")
+
+    await until(lambda: world.state("a") == "Running")
+
+
+async def test_bug_of_an_event_stream_is_its_own(world: World) -> None:
+    """A stream that ends by a bug is followed anew, and the probe that does so succeeds."""
+    await world.probe()
+    world.extension.hints.put_nowait(ValueError("not JSON"))
+    await until(world.extension.hints.empty)
+    await world.probe()
+    (world.work / "a").touch()
+
+    world.extension.hints.put_nowait("a")
+
+    await until(lambda: world.state("a") == "Running")
 
 
 async def test_hints_become_looks(world: World) -> None:

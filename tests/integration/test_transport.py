@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,8 @@ from sandboxer.errors import TerminalError, TransientError, UnreachableError
 from sandboxer.kinds.host import Host, HostFacts
 from sandboxer.session import Streams, TerminalSize
 from sandboxer.transport import Connections, HostSession
+from sandboxer.transport.link import Link
+from sandboxer.transport.login import open_ssh
 from tests.integration.loopback_sshd import LoopbackSSHD, until
 
 
@@ -250,6 +253,25 @@ async def test_changed_address_means_a_new_connection(
 
     assert after is not before
     assert not before.alive
+
+
+async def test_connection_nobody_waits_for_any_more_is_closed(
+    sshd: LoopbackSSHD, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that opens after its Host was forgotten is closed, not left open for ever."""
+    opened: list[Link] = []
+
+    async def opening(*arguments: Any, **options: Any) -> Link:
+        opened.append(await open_ssh(*arguments, **options))
+        await connections.forget("h1")
+        return opened[0]
+
+    monkeypatch.setattr("sandboxer.transport.connections.open_ssh", opening)
+
+    with pytest.raises(UnreachableError):
+        await connections.link(sshd.host())
+
+    assert not opened[0].alive
 
 
 async def test_unknown_host_key_is_refused(sshd: LoopbackSSHD, connections: Connections) -> None:

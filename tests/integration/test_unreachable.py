@@ -1,13 +1,13 @@
-"""A real host that is cut off, hangs, or loses its power: nothing doubled, nothing lost, taken up again."""
+"""A real host that is cut off, hangs or loses its power: nothing doubled, nothing lost."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 
@@ -23,10 +23,14 @@ from tests.rig import Rig
 # Seconds; a cut link is noticed within 20 s, and a probe may wait for one more connection attempt.
 PATIENCE_S = 90.0
 
-# Containers of one sandbox with what a restart would change.
+# Lists the containers of one sandbox by their full ids, in a stable order.
 CONTAINERS = "podman ps -aq --no-trunc --filter label=sandboxer.dev/uid=$UID_ | sort"
 
-LEFT = "podman ps -aq; podman volume ls -q; podman network ls -q | grep -vx podman; ls -A /build"
+# Lists what is left on a host beside what every host has.
+LEFT = (
+    "podman ps -aq; podman volume ls -q; podman network ls -q | grep -vx podman; "
+    "ls -A /build | grep -vx .locks; ls -A /build/.locks 2>/dev/null"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,7 @@ async def fleet(rig: Rig, tmp_path: Path) -> AsyncIterator[Fleet]:
 
 def shop(rig: Rig) -> Sandbox:
     """Return a sandbox that fits every host of the rig."""
-    inputs = {"image": rig.image, "command": "sleep 100000"}
+    service = {"image": rig.image, "command": "sleep 100000"}
     return Sandbox.parse(
         {
             "apiVersion": API_VERSION,
@@ -113,15 +117,10 @@ def shop(rig: Rig) -> Sandbox:
             "spec": {
                 "profile": "profile.compose-e2e",
                 "placement": {"hostSelector": {"matchLabels": {"rig": "true"}}},
-                "inputs": {"compose": _compose(inputs)},
+                "inputs": {"compose": json.dumps({"services": {"web": service}})},
             },
         }
     )
-
-
-def _compose(service: dict[str, Any]) -> str:
-    lines = "".join(f"    {name}: {value}\n" for name, value in service.items())
-    return f"services:\n  web:\n{lines}"
 
 
 def is_ready(store: Store) -> bool:
@@ -134,7 +133,7 @@ def is_ready(store: Store) -> bool:
 @pytest.mark.timeout(300)
 class TestUnreachableHost:
     async def test_cut_host_keeps_its_sandbox_and_gives_it_back(self, fleet: Fleet) -> None:
-        """While the host is cut off the sandbox is unknown and made nowhere else; then it is Ready again, the same one."""
+        """While its host is cut off a sandbox is unknown and made nowhere else, then Ready as it was."""
         before = await fleet.ssh(fleet.host, CONTAINERS)
 
         await fleet.do(fleet.rig.cut)
@@ -176,15 +175,15 @@ class TestUnreachableHost:
         await until(lambda: fleet.store.get(Sandbox, "shop") is None)
 
         assert waiting.status == "False"
-        assert "did not answer" in waiting.message
         assert (await asyncio.to_thread(fleet.rig.ssh, fleet.host, LEFT)).stdout == ""
 
-    async def test_deletion_during_the_cut_of_a_command_completes(self, fleet: Fleet) -> None:
-        """A link that breaks in the middle of a teardown leaves nothing behind and loses nothing."""
+    async def test_link_that_breaks_during_a_teardown(self, fleet: Fleet) -> None:
+        """A teardown whose outcome was lost is looked at and completed when the host answers again."""
         await fleet.store.delete(Sandbox, "shop")
         await until(lambda: fleet.sandbox().status.intention is not None)
         await fleet.do(fleet.rig.reset)
-        await asyncio.to_thread(fleet.rig.heal, fleet.host)
+        await until(lambda: fleet.condition("HostReachable").status == "False")
+        await fleet.do(fleet.rig.unreset)
         await until(lambda: fleet.store.get(Sandbox, "shop") is None)
 
         assert (await asyncio.to_thread(fleet.rig.ssh, fleet.host, LEFT)).stdout == ""
@@ -198,7 +197,7 @@ class TestUnreachableHost:
         await fleet.do(fleet.rig.boot)
         await until(lambda: is_ready(fleet.store))
 
-        running_now = f"{CONTAINERS.replace('-aq', '-q')}"
-        assert await fleet.ssh(fleet.host, running_now) == before
+        running_now = await fleet.ssh(fleet.host, CONTAINERS.replace("-aq", "-q"))
+        assert running_now == before
         assert await fleet.ssh(fleet.other, LEFT) == ""
         assert fleet.sandbox().status.repairs == 1

@@ -15,7 +15,7 @@ from sandboxer.engine.observer import Observer
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.queue import KeyedQueue
 from sandboxer.engine.reconcile import Reconciler
-from sandboxer.engine.wakeups import Wakeups
+from sandboxer.engine.wakeups import RESYNC, Resync, Wakeups
 from sandboxer.engine.worker import DEFAULT_WORKERS, Workers
 from sandboxer.kinds.meta import Key
 from sandboxer.registry import Registry
@@ -97,6 +97,7 @@ class Engine:
                 "Extension": ExtensionPass(
                     store=store, registry=registry, events=events, clock=clock
                 ),
+                RESYNC.kind: Resync(self.wakeups),
             },
             locks=locks,
             rng=rng,

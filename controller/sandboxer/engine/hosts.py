@@ -101,7 +101,7 @@ class HostPass:
         }
         status = stated(status, facts, generation=host.metadata.generation, now=now)
         last = host.status.last_probe_time
-        if status == host.status and last is not None and now - last < STATUS_INTERVAL:
+        if status == host.status and last is not None and abs(now - last) < STATUS_INTERVAL:
             return status
         return status.model_copy(
             update={

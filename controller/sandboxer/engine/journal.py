@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from sandboxer.clock import Clock
 from sandboxer.engine import record
 from sandboxer.engine.story import sandbox_news
-from sandboxer.errors import SandboxerError, TransientError, Waiting
+from sandboxer.errors import (
+    ConflictError,
+    NotFoundError,
+    SandboxerError,
+    TransientError,
+    Waiting,
+)
 from sandboxer.kinds.meta import Key
 from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
 from sandboxer.store import EventRecorder, Store
@@ -92,6 +98,15 @@ class Journal:
                 sandbox, record.waiting(sandbox, waiting, timeout_s=ready_timeout_s, now=now)
             )
             raise
+        except (ConflictError, NotFoundError) as stray:
+            # NOTE: these speak of the store. As a conflict it would be tried again at once, for ever.
+            error = TransientError(
+                f"An unexpected {type(stray).__name__} stopped {action} of {sandbox.key}: {stray}",
+                reason="UnexpectedError",
+                remedy=f"Please report it to the author of {sandbox.status.extension}.",
+            )
+            await self.write(sandbox, record.failed(sandbox, action, error, self.clock.now()))
+            raise error from stray
         except SandboxerError as failure:
             await self.write(sandbox, record.failed(sandbox, action, failure, self.clock.now()))
             raise

@@ -50,7 +50,7 @@ CHECK_LIMIT_S = 120.0
 EXPIRY_CHECK_S = 600.0
 
 # Steps that follow from what is *not* there; see "Seeing is believing".
-JUDGED_BY_SIGHT = frozenset({"Repair", "Report", "Forget"})
+JUDGED_BY_SIGHT = frozenset({"Repair", "Report", "Route", "Forget"})
 
 
 @dataclass(kw_only=True)

@@ -76,18 +76,11 @@ def refused(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
 def routed(sandbox: Sandbox, choice: Choice, now: datetime) -> SandboxStatus:
     """Store what was chosen; nothing of a former place is kept."""
     moved = _changed_in(
-        sandbox,
+        _homeless(sandbox),
         extension=choice.extension,
         host=choice.host,
         ports=dict(choice.ports),
         placement_reason=choice.reason[:MAX_MESSAGE],
-        intention=None,
-        spec_hash="",
-        handle={},
-        resources=(),
-        reachability=None,
-        isolation=None,
-        provisioned_at=None,
     )
     facts = {
         "Routed": Fact("True", "Routed", choice.reason),
@@ -100,7 +93,7 @@ def routed(sandbox: Sandbox, choice: Choice, now: datetime) -> SandboxStatus:
 
 
 def not_routed(sandbox: Sandbox, no_fit: NoFit, now: datetime) -> SandboxStatus:
-    """State that nothing fits; it is not stalled, for a host may come."""
+    """State that nothing fits; it is not stalled, for a host may come, and holds no place."""
     if no_fit.unprobed:
         # Whether one of them fits is not known before they were looked at.
         routed_ = Fact("Unknown", "WaitingForHosts", no_fit.waits_for)
@@ -112,7 +105,7 @@ def not_routed(sandbox: Sandbox, no_fit: NoFit, now: datetime) -> SandboxStatus:
         "Ready": Fact("False", routed_.reason, routed_.message),
         "Reconciling": Fact("True", routed_.reason, waits),
     }
-    return _say(sandbox, facts, now)
+    return _say(_homeless(sandbox), facts, now)
 
 
 def intended(
@@ -354,6 +347,24 @@ def _say(sandbox: Sandbox, facts: Mapping[str, Fact], now: datetime) -> SandboxS
     status = stated(sandbox.status, facts, generation=sandbox.metadata.generation, now=now)
     word = phase(sandbox.model_copy(update={"status": status}))
     return status.model_copy(update={"phase": word})
+
+
+def _homeless(sandbox: Sandbox) -> Sandbox:
+    """Return it without its place and all that was there."""
+    return _changed_in(
+        sandbox,
+        extension="",
+        host="",
+        ports={},
+        placement_reason="",
+        intention=None,
+        spec_hash="",
+        handle={},
+        resources=(),
+        reachability=None,
+        isolation=None,
+        provisioned_at=None,
+    )
 
 
 def _fails_often(status: SandboxStatus) -> bool:

@@ -124,7 +124,7 @@ class Sight:
             return self.wish
         if isinstance(self.told, InvalidSpecError):
             return self.told
-        status, placed_by = self.sandbox.status, self.sandbox.status.extension
+        status = self.sandbox.status
         weakness = isolation_objection(self.wish, status.isolation)
         if weakness and status.spec_hash:
             return InvalidSpecError(
@@ -136,16 +136,25 @@ class Sight:
         return Wanted(
             spec_hash=self.told.spec_hash if self.told is not None else "",
             expires_at=self.wish.expires_at,
-            placement_objection=placement_objection(self.wish, placed_by, self.host)
-            if placed_by
-            else "",
+            placement_objection=self._placement_objection(self.wish),
             isolation_objection=weakness,
         )
+
+    def _placement_objection(self, wish: Wish) -> str:
+        placed_by, host = self.sandbox.status.extension, self.sandbox.status.host
+        if not placed_by:
+            return ""
+        if self.host is None and not was_acted_on(self.sandbox):
+            return f"Host {host} went before anything was made there."
+        return placement_objection(wish, placed_by, self.host)
 
     def _ignorance(self, unknown: str) -> tuple[str, str]:
         status = self.sandbox.status
         if self.extension is None:
-            return "ExtensionMissing", f"Extension {status.extension} is not loaded."
+            return "ExtensionMissing", (
+                f"Extension {status.extension} is not loaded. Install the package that provides "
+                "it and restart the controller."
+            )
         if self.host is None:
             return "HostMissing", f"There is no Host {status.host} any more; apply it again."
         reachable = self.host.status.condition("Reachable")

@@ -12,10 +12,39 @@ from collections.abc import Callable, Collection, Iterable
 
 from sandboxer.clock import Clock
 from sandboxer.engine.observer import Observer
+from sandboxer.engine.outcome import Done
 from sandboxer.engine.placements import Placed, Placements, placed_from
 from sandboxer.engine.queue import PRIORITY_CHANGE, PRIORITY_RESYNC, KeyedQueue
+from sandboxer.errors import TransientError
 from sandboxer.kinds.meta import Key
 from sandboxer.store import Change, Entry, Store
+
+RESYNC = Key("Resync", "", "all")
+"""No object: the key whose pass queues every sandbox."""
+
+# Seconds until every sandbox is looked at although nothing was heard of it: bounds what a lost
+# wake-up costs. 2,000 passes over settled sandboxes take about a second.
+RESYNC_S = 1800.0
+
+
+class Resync:
+    """
+    A pass over no object: it queues every sandbox, and comes back.
+
+    Args:
+        wakeups: Where sandboxes are queued.
+    """
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    async def reconcile(self, _key: Key) -> Done:
+        """Queue every sandbox."""
+        self._wakeups.resync()
+        return Done(after_s=RESYNC_S)
+
+    async def failed(self, _key: Key, _error: TransientError) -> None:
+        """Record nothing; the worker has logged it."""
 
 
 class Wakeups:
@@ -70,6 +99,7 @@ class Wakeups:
                 self._generations[entry.key] = _generation(entry)
         for kind in ("Sandbox", "Profile", "Extension"):
             self.wake((e.key for e in self._store.entries(kind)), priority=PRIORITY_RESYNC)
+        self._queue.add(RESYNC, priority=PRIORITY_RESYNC, after_s=RESYNC_S)
 
     def stop(self) -> None:
         """Follow nothing any more."""

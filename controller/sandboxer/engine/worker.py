@@ -142,11 +142,13 @@ class Workers:
                 self._queue.done(item.key)
 
     async def _pass(self, item: Item) -> None:
-        with self._locks.try_key(item.key) as mine:
-            if not mine:
-                self._again(item, LOCKED_DELAY_S)
-                return
-            self._again(item, await self._run(item.key))
+        try:
+            with self._locks.try_key(item.key) as mine:
+                after_s = await self._run(item.key) if mine else LOCKED_DELAY_S
+        except SandboxerError as unlockable:
+            # Without the lock nothing was done, and there is no pass that could record it.
+            after_s = self._log_retry(item.key, unlockable, {"object": str(item.key)})
+        self._again(item, after_s)
 
     async def _run(self, key: Key) -> float | None:  # noqa: PLR0911 - a table, one return a row
         """Run one pass; return seconds until the next, None for none."""
@@ -190,7 +192,7 @@ class Workers:
             )
         return self._failed(key)
 
-    def _log_retry(self, key: Key, error: TransientError, fields: Mapping[str, str]) -> float:
+    def _log_retry(self, key: Key, error: SandboxerError, fields: Mapping[str, str]) -> float:
         delay_s = self._failed(key)
         _log.info(
             "pass failed and is tried again",

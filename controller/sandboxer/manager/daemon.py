@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sandboxer.api.server import SocketServer
 from sandboxer.clock import Clock
-from sandboxer.errors import ConflictError
+from sandboxer.errors import ConflictError, TerminalError
 from sandboxer.manager.builtins import builtin_resources, register_builtins
 from sandboxer.manager.engine import running
 from sandboxer.sources.directory import DirectorySource
@@ -137,8 +137,16 @@ class Daemon:
 
     async def _until_stopped(self, reconciling: asyncio.Task[None]) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([stopping, reconciling], return_when=asyncio.FIRST_COMPLETED)
+        broken = asyncio.create_task(self._manager.store.broken())
+        await asyncio.wait([stopping, broken, reconciling], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        if broken.done():
+            raise TerminalError(
+                "the controller ends: its store cannot be written any more.",
+                reason="StoreBroken",
+                remedy="Start it again; the log has the cause.",
+            )
+        broken.cancel()
         if reconciling.done():
             reconciling.result()
 

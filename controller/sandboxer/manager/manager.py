@@ -267,7 +267,9 @@ class Manager:
             done = await self._follow(until, while_=alone)
             if reconciling.done():
                 reconciling.result()
-            return done
+        # Where no controller ever runs, nobody else takes away old changes and events.
+        await self.store.compact()
+        return done
 
     def _concerns(self, key: Key, keys: frozenset[Key]) -> bool:
         """Tell whether a key matters to *keys*: itself, catalog objects, hosts it is or may be on."""

@@ -94,6 +94,8 @@ class KeyLocks:
     def _lock(self, offset: int) -> bool:
         if offset in self._held:
             return False
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise _removed(self._path)
         try:
             self._fcntl(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, offset)
         except (BlockingIOError, PermissionError):
@@ -112,6 +114,15 @@ class KeyLocks:
 def _offset(key: Key) -> int:
     digest = hashlib.sha256("\0".join(key).encode()).digest()
     return 1 + int.from_bytes(digest[:8], "big") % _KEY_BYTES
+
+
+def _removed(path: Path) -> TerminalError:
+    # A process that comes now makes another file, and the two would exclude each other no more.
+    return TerminalError(
+        f"Lock file {path} was removed while it was in use.",
+        reason="LocksRemoved",
+        remedy="The data directory must stay while sandboxer runs; restart this process.",
+    )
 
 
 def _unusable(path: Path, error: OSError) -> TerminalError:

@@ -65,6 +65,10 @@ class Store:
         self._feed.close()
         await asyncio.to_thread(self._database.close)
 
+    async def broken(self) -> None:
+        """Return when the writer has died of a bug; from then on every write is refused."""
+        await self._writer.failed.wait()
+
     @property
     def revision(self) -> int:
         """Newest resourceVersion in memory, as a number; 0 for an empty store."""

@@ -94,6 +94,7 @@ class Writer:
         self._closing = threading.Lock()
         self._open = True
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.failed = asyncio.Event()
         self._working: list[Job] = []
         # A daemon, so that a process that forgot to close can end; what it had not acknowledged
         # is lost then, as in a crash.
@@ -129,6 +130,10 @@ class Writer:
             with self._database.connect("writing") as connection:
                 while self._turn(connection):
                     pass
+        except BaseException:
+            # A bug, told by the thread's own traceback; whoever runs for long must not go on without.
+            self._loop.call_soon_threadsafe(self.failed.set)
+            raise
         finally:
             self._abandon()
 

@@ -50,6 +50,7 @@ class Follower:
         self._session = session
         self._environment = environment
         self._look = look
+        self._fields = {"host": session.host, "extension": extension.name}
         self._pending: set[str] = set()
         self._hinted = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -70,11 +71,9 @@ class Follower:
         try:
             await self._gather_hints()
         except SandboxerError as err:
-            log.debug(
-                "The event stream of a host ended",
-                extra={"host": self._session.host, "extension": self._extension.name},
-                exc_info=err,
-            )
+            log.debug("The event stream of a host ended", extra=self._fields, exc_info=err)
+        except Exception:
+            log.exception("The event stream of a host ended by a bug", extra=self._fields)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -99,8 +98,6 @@ class Follower:
             try:
                 await self._look(uids)
             except SandboxerError as err:
-                log.debug(
-                    "A look after a hint failed",
-                    extra={"host": self._session.host, "extension": self._extension.name},
-                    exc_info=err,
-                )
+                log.debug("A look after a hint failed", extra=self._fields, exc_info=err)
+            except Exception:
+                log.exception("A look after a hint failed by a bug", extra=self._fields)

@@ -9,6 +9,7 @@ followers (`sandboxer.telemetry.follower`) look where an engine's events point.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
@@ -25,6 +26,8 @@ from sandboxer.transport import Connections, HostSession
 from sandboxer.transport.engine_socket import EngineSocket
 from sandboxer.transport.link import Link
 from sandboxer.transport.rest import RestEngine
+
+log = logging.getLogger(__name__)
 
 # Seconds one observe of a whole host may take; 200 containers take podman 0.15 s (measured).
 OBSERVE_TIMEOUT_S = 60.0
@@ -233,11 +236,8 @@ class Telemetry:
         problems: dict[str, str] = {}
         for name, outcome in zip(names, outcomes, strict=True):
             if isinstance(outcome, BaseException):
-                problems[name] = str(outcome)
-                self._tell(watched, self._inventory(watched, name).lose(str(outcome)))
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, SandboxerError):
-                raise outcome
+                problems[name] = _problem(name, session.host, outcome)
+                self._tell(watched, self._inventory(watched, name).lose(problems[name]))
         return problems
 
     async def _observe_whole(self, watched: WatchedHost, session: Session, extension: str) -> None:
@@ -318,6 +318,17 @@ class Telemetry:
     def _tell(self, watched: WatchedHost, uids: Collection[str]) -> None:
         if uids and self.on_change is not None:
             self.on_change(watched.host.metadata.name, uids)
+
+
+def _problem(extension: str, host: str, error: BaseException) -> str:
+    """Return why an extension could not observe; a bug of it must not cost the others their host."""
+    if isinstance(error, SandboxerError):
+        return str(error)
+    if not isinstance(error, Exception):
+        raise error
+    fields = {"extension": extension, "host": host}
+    log.error("An extension could not observe a host", extra=fields, exc_info=error)
+    return f"An unexpected {type(error).__name__} stopped it: {error} The log has the traceback."
 
 
 def _work_root(watched: WatchedHost) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sandboxer.clock import Clock, SystemClock
 from sandboxer.errors import SandboxerError, TerminalError, UnreachableError
 from sandboxer.kinds.host import Host, HostSpec
-from sandboxer.transport.link import Link
+from sandboxer.transport.link import Link, unreachable
 from sandboxer.transport.local import LocalLink
 from sandboxer.transport.login import KeyRing, open_ssh
 
@@ -117,6 +117,10 @@ class Connections:
             slot.error = err
             raise
         slot.failures, slot.error, slot.shown_key = 0, None, slot.link.host_key
+        if self._slots.get(host.metadata.name) is not slot:
+            # The Host went or leads elsewhere since; nobody else would close this link.
+            await slot.link.close()
+            raise unreachable(host.metadata.name, "connecting", "its Host was changed meanwhile")
         return slot.link
 
     async def _connect(self, host: Host, pinned: str) -> Link:

@@ -130,6 +130,17 @@ async def open_ssh(host: Host, *, pinned: str, keys: KeyRing) -> SSHLink:
     return link
 
 
+def _pinned_key(host: Host, pinned: str) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.import_public_key(pinned)
+    except asyncssh.KeyImportError as err:
+        raise TerminalError(
+            f"The pinned key of host {host.metadata.name} is no public key.",
+            reason="HostKeyInvalid",
+            remedy="Copy the line of /etc/ssh/ssh_host_ed25519_key.pub there into spec.hostKey.",
+        ) from err
+
+
 async def _options(host: Host, pinned: str, keys: KeyRing) -> dict[str, Any]:
     spec = host.spec
     options: dict[str, Any] = {
@@ -137,7 +148,7 @@ async def _options(host: Host, pinned: str, keys: KeyRing) -> dict[str, Any]:
         "port": spec.port,
         "username": spec.user,
         "config": None,
-        "known_hosts": ([asyncssh.import_public_key(pinned)] if pinned else [], [], []),
+        "known_hosts": ([_pinned_key(host, pinned)] if pinned else [], [], []),
         "preferred_auth": "publickey",
         "gss_host": None,
         "x509_trusted_certs": None,

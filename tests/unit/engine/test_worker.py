@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import pytest
 
@@ -201,6 +201,26 @@ async def test_key_of_another_process_is_left_to_it(
 
     assert locked
     assert (during, made.script.passes) == (0, 1)
+
+
+async def test_locks_that_fail_cost_no_worker(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the kernel refuses locks, passes are tried again and every worker goes on."""
+    async with bench() as made:
+        with monkeypatch.context() as broken:
+            broken.setattr(made.locks, "try_key", _refused)
+            for name in ("a", "b", "c"):
+                made.queue.add(Key("Sandbox", "default", name))
+            await made.settle()
+        made.clock.advance(BACKOFF_MAX_S)
+        await made.settle()
+
+    assert made.script.passes == 3
+
+
+def _refused(_key: Key) -> NoReturn:
+    raise TerminalError("No locks available.", reason="LocksUnavailable")
 
 
 async def test_key_of_an_unknown_kind_is_dropped(bench: Callable[..., Bench]) -> None:
