@@ -46,7 +46,7 @@ def _without_host(reason: str) -> None:
     with open_stage() as stage:
         tell_local_story(stage)
     print(
-        f"\n# Not shown: a compose sandbox on a host over real SSH. For that, {reason}\n"
+        f"\n# Not shown: a compose sandbox on a host over real SSH, because {reason}\n"
         "# With root, or with a Host of your own, it is the same commands."
     )
 

@@ -102,6 +102,17 @@ def open_stage() -> Iterator[Stage]:
             yield stage
 
 
+def _await_socket(stage: Stage, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the controller serves; what is applied earlier would find nobody."""
+    deadline = time.monotonic() + STEP_TIMEOUT_S
+    while not (stage.directory / "data" / "sandboxer.sock").exists():
+        if process.poll() is not None:
+            raise DemoError(f"The controller ended with {process.returncode}.")
+        if time.monotonic() > deadline:
+            raise DemoError(f"The controller did not serve within {STEP_TIMEOUT_S:g} s.")
+        time.sleep(_POLL_S)
+
+
 @contextlib.contextmanager
 def _controller(stage: Stage) -> Iterator[None]:
     line = "sandboxer controller run --specs specs"
@@ -114,6 +125,7 @@ def _controller(stage: Stage) -> Iterator[None]:
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
+        _await_socket(stage, process)
         yield
     except BaseException:
         print(f"\nThe controller's last words:\n{log.read_text(errors='replace')[-3000:]}")

@@ -62,12 +62,13 @@ def test_an_interrupted_demo_leaves_nothing(rig: Rig, tmp_path: Path) -> None:
     assert _slots() == slots
 
 
-def test_the_story_without_a_host_works() -> None:
+def test_the_story_without_a_host_works(capsys: pytest.CaptureFixture[str]) -> None:
     """Without any right, the same story is told with a process on this machine."""
     with open_stage() as stage:
         tell_local_story(stage)
 
         assert shutil.which("sandboxer", path=stage.environment["PATH"])
+    assert "no controller is running" not in capsys.readouterr().out
 
 
 def test_a_step_that_shows_something_else_fails() -> None:

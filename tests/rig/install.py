@@ -65,7 +65,7 @@ def why_not() -> str:
     if not may_be_root():
         return (
             "network and mount namespaces need root, and this user neither is root nor may "
-            "use `sudo -n`. Run `sudo make test`, or allow sudo without a password."
+            "use `sudo -n`. Run `make` as root, or allow sudo without a password."
         )
     if missing_packages() and shutil.which("apt-get") is None:
         return (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxer.cli.printing import note
 from sandboxer.errors import InvalidSpecError, NotFoundError
 from sandboxer.kinds.meta import Resource
 
@@ -26,9 +27,11 @@ def read_manifests(filenames: Sequence[str], *, recursive: bool) -> list[Documen
     """
     Return every document of the given paths, in order; all problems of all files at once.
 
+    Files without any (all commented out) are no mistake, but a person is told.
+
     Raises:
         click.UsageError: No path was given, or it is a URL.
-        NotFoundError: A path does not exist, or there is no document at all.
+        NotFoundError: A path does not exist.
         InvalidSpecError: At least one document is wrong; the message lists file and line of each.
     """
     from sandboxer.sources.documents import DocumentError, read_documents
@@ -45,7 +48,7 @@ def read_manifests(filenames: Sequence[str], *, recursive: bool) -> list[Documen
     if problems:
         raise InvalidSpecError("\n".join(problems))
     if not documents:
-        raise NotFoundError(f"{', '.join(filenames)}: no document in it.")
+        note(f"note: there is no document in {', '.join(filenames)}")
     return documents
 
 

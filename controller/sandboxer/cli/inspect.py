@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sandboxer.cli.access import with_manager
-from sandboxer.cli.exits import Exit
+from sandboxer.cli.exits import Exit, exit_of
 from sandboxer.cli.names import Reference, get_object
 from sandboxer.cli.printing import columns, note, safe_text, write
 from sandboxer.errors import SandboxerError
@@ -32,13 +32,13 @@ def host(name: str) -> int:
     """
     Probe a host (all without NAME): facts, load, disk, and what of ours is there by sandbox.
 
-    Exit code 7 when a host does not answer.
+    Exit code 7 when a host does not answer, 8 when it refuses us or shows another key.
     """
 
     async def work(manager: Manager) -> int:
         await manager.register()
         hosts = _hosts(manager.store, name)
-        code = Exit.OK
+        code = int(Exit.OK)
         for number, each in enumerate(hosts):
             write("\n" if number else "")
             code = max(code, await _inspect(manager, each))
@@ -56,13 +56,15 @@ def _hosts(store: Store, name: str) -> list[Host]:
     return [found] if isinstance(found, Host) else []
 
 
-async def _inspect(manager: Manager, host: Host) -> Exit:
+async def _inspect(manager: Manager, host: Host) -> int:
     try:
         report = await manager.probe(host)
     except SandboxerError as error:
-        write(f"{host.metadata.name}  {_address(host)}  does not answer\n")
-        note(f"error: {error}")
-        return Exit.UNREACHABLE
+        code = exit_of(error)
+        fault = "does not answer" if code == Exit.UNREACHABLE else "cannot be used"
+        write(f"{host.metadata.name}  {_address(host)}  {fault}\n")
+        note("\n  ".join(filter(None, (f"error: {error.message}", error.remedy))))
+        return code
     write(f"{host.metadata.name}  {_address(host)}  answered in {report.round_trip_ms:.1f} ms\n")
     write(facts_text(report.facts, report.load))
     write(inventory_text(manager.inventory(host), manager.store))
@@ -99,7 +101,7 @@ def facts_text(facts: HostFacts, load: HostLoad) -> str:
 def inventory_text(seen: Collection[Observation], store: Store) -> str:
     """Return what carries our label on a machine, by sandbox, and whether somebody owns it."""
     if not seen:
-        return columns([["", "ours".ljust(NAME_WIDTH), "nothing"]])
+        return "   ours         nothing\n"
     owners = {entry.uid for entry in store.entries("Sandbox")}
     rows = [["", "SANDBOX", "UID", "STATE", "RESOURCES", "OWNER"]]
     for observation in sorted(seen, key=lambda o: o.uid):

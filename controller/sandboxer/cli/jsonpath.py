@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sandboxer.errors import InvalidSpecError
+import click
 
 # One step of a path, in the order they are tried: `..`, `.name` (with `\.`), `[…]`.
 _STEP = re.compile(
@@ -59,7 +59,7 @@ def _translated(path: str) -> str:
     while at < len(path):
         found = _STEP.match(path, at)
         if found is None:
-            raise InvalidSpecError(f"The JSONPath {path!r} cannot be read at {path[at:]!r}.")
+            raise click.UsageError(f"The JSONPath {path!r} cannot be read at {path[at:]!r}.")
         at = found.end()
         steps.append(_step(found))
     return "".join(steps)
@@ -74,7 +74,7 @@ def _step(found: re.Match[str]) -> str:
         if index[:1] in "'\"" and index:
             return f".'{index[1:-1]}'"
         if not _PLAIN_INDEX.fullmatch(index):
-            raise InvalidSpecError(f"The JSONPath index [{index}] is not known.")
+            raise click.UsageError(f"The JSONPath index [{index}] is not known.")
         return f"[{index}]"
     name = re.sub(r"\\(.)", r"\1", found["name"]).replace("'", "")
     return ".*" if name == "*" else f".'{name}'"
@@ -89,9 +89,9 @@ def _compiled(path: str) -> Any:
     try:
         return parse(_translated(path))
     except JSONPathError as error:
-        raise InvalidSpecError(
-            f"The JSONPath {path!r} cannot be read: {error}.",
-            remedy="Write it like {.items[*].metadata.name}.",
+        raise click.UsageError(
+            f"The JSONPath {path!r} cannot be read: {error}. "
+            "Write it like {.items[*].metadata.name}."
         ) from error
 
 
@@ -100,7 +100,7 @@ def find(path: str, document: Any) -> list[Any]:
     Return every value at *path*, in document order; none when something on the way is absent.
 
     Raises:
-        InvalidSpecError: The path cannot be read.
+        click.UsageError: The path cannot be read.
     """
     return [match.value for match in _compiled(path).find(document)]
 
@@ -117,19 +117,19 @@ def parse_template(template: str) -> tuple[Node, ...]:
     Read a template; text without braces is one path, as `--for=jsonpath=` allows.
 
     Raises:
-        InvalidSpecError: A brace is open, or `{range}` and `{end}` do not match.
+        click.UsageError: A brace is open, or `{range}` and `{end}` do not match.
     """
     if "{" not in template:
         return (Field(template),)
     if "".join(found[0] for found in _TEXT_OR_ACTION.finditer(template)) != template:
-        raise InvalidSpecError(
+        raise click.UsageError(
             f"The JSONPath template {template!r} has a brace that is not closed."
         )
     stack: list[tuple[str, list[Node]]] = [("", [])]
     for found in _TEXT_OR_ACTION.finditer(template):
         _push(stack, found[1], found[2])
     if len(stack) != 1:
-        raise InvalidSpecError(
+        raise click.UsageError(
             f"The JSONPath template {template!r} has a {{range}} without {{end}}."
         )
     return tuple(stack[0][1])
@@ -144,7 +144,7 @@ def _push(stack: list[tuple[str, list[Node]]], action: str | None, text: str | N
         stack.append((action.removeprefix("range "), []))
     elif action == "end":
         if len(stack) == 1:
-            raise InvalidSpecError("The JSONPath template has an {end} without {range}.")
+            raise click.UsageError("The JSONPath template has an {end} without {range}.")
         path, body = stack.pop()
         stack[-1][1].append(Range(path, tuple(body)))
     elif action[:1] == '"':

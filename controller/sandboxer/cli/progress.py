@@ -31,7 +31,7 @@ MAX_NAMED = 5
 
 # What becomes of an object once nobody waits for it any more.
 ON_ITS_OWN = "The controller goes on with it; --timeout waits longer."
-LEFT_ALONE = "No controller runs, so it stays as it is; a longer --timeout, or the same command again, goes on."
+LEFT_ALONE = "It stays as it is, as no controller runs; another command that waits goes on with it."
 
 Until = Callable[[], bool]
 

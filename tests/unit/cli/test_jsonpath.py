@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import pytest
 
 from sandboxer.cli import jsonpath
-from sandboxer.errors import InvalidSpecError
 
 POD: dict[str, Any] = {
     "metadata": {"name": "web", "labels": {"app.kubernetes.io/name": "shop", "tier-1": "x"}},
@@ -63,5 +63,5 @@ def test_range_repeats_its_body() -> None:
 )
 def test_broken_template_is_refused(template: str) -> None:
     """A template that cannot be read is the user's mistake and says so."""
-    with pytest.raises(InvalidSpecError):
+    with pytest.raises(click.UsageError):
         rendered(template)
