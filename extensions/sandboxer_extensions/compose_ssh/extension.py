@@ -47,7 +47,6 @@ from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import IsolationSeen, Reachability
 from sandboxer.session import Session, Streams
 from sandboxer_extensions.compose_ssh import dialects, remote, scripts
-from sandboxer_extensions.compose_ssh.document import read_document
 from sandboxer_extensions.compose_ssh.inputs import ComposeInputs
 from sandboxer_extensions.compose_ssh.inventory import (
     Container,
@@ -58,7 +57,7 @@ from sandboxer_extensions.compose_ssh.inventory import (
     take_inventory,
 )
 from sandboxer_extensions.compose_ssh.judge import expected_services, judge
-from sandboxer_extensions.compose_ssh.policy import Policy
+from sandboxer_extensions.compose_ssh.policy import check_text
 from sandboxer_extensions.compose_ssh.stack import (
     LABEL_SERVICE,
     ONLY_SERVICE,
@@ -299,16 +298,12 @@ class ComposeSSHExtension(Extension):
 
 def _check_text(inputs: ComposeInputs, *, qualified_images: bool) -> None:
     """Check what of the inputs can be judged without touching a file."""
-    text = inputs.compose
+    text, origin, field = inputs.compose, "the compose text", "spec.inputs.compose"
     if inputs.image is not None:
         text = json.dumps({"services": {ONLY_SERVICE: {"image": inputs.image}}})
+        origin, field = "the only service", "spec.inputs.image"
     if text is not None:
-        policy = Policy(
-            origin="the compose text" if inputs.compose else "the only service",
-            field="spec.inputs.compose" if inputs.compose else "spec.inputs.image",
-            project_dir="/", repo_dir="/", has_files=False, qualified_images=qualified_images,
-        )  # fmt: skip
-        policy.check(read_document(text, origin="the compose text", field="spec.inputs.compose"))
+        check_text(text, origin=origin, field=field, qualified_images=qualified_images)
 
 
 def _isolation(engine: str, unenforced: Sequence[str]) -> str:

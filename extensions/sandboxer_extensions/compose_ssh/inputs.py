@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sandboxer.extension import Inputs
 from sandboxer_extensions.compose_ssh.document import MAX_DOCUMENT_BYTES
+from sandboxer_extensions.compose_ssh.policy import check_text
 
 
 class ComposeInputs(Inputs):
@@ -27,6 +28,16 @@ class ComposeInputs(Inputs):
     """Command of that service, split like a shell does; nothing in it is expanded."""
     stop_grace_s: Annotated[int, Field(ge=0, le=300)] = 0
     """Seconds a process gets between SIGTERM and SIGKILL; 0 kills at once."""
+
+    @field_validator("compose")
+    @classmethod
+    def _may_run(cls, text: str | None) -> str | None:
+        """Refuse at once what no host would take, instead of looking for a host that does."""
+        if text is not None:
+            check_text(
+                text, origin="the compose text", field="spec.inputs.compose", qualified_images=False
+            )
+        return text
 
     @model_validator(mode="after")
     def _one_source(self) -> ComposeInputs:

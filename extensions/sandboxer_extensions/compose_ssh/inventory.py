@@ -29,6 +29,10 @@ _DOCKER_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)", re
 _PODMAN_PREFIX = "/v4.0.0/libpod"
 # Containers that ended and whose memory kill is asked for in one observation.
 _MAX_INSPECTED = 16
+# Seconds one health check may take, and seconds after which no further one is begun. Together they
+# stay below the 60 a script may take: checks that hang must not make the whole host unknown.
+_CHECK_LIMIT_S = 20
+_CHECKS_LIMIT_S = 20
 # Status a process has after SIGKILL, which is what the memory limit sends.
 _KILLED_STATUS = 137
 
@@ -265,16 +269,16 @@ async def _by_command(
 async def inspect_limits(session: Session, containers: Sequence[Container]) -> list[Limits]:
     """Return the limits the engine holds for each container."""
     engine = session.engine()
-    if engine is not None:
-        raw: Any = await asyncio.gather(
-            *(engine.get(f"/containers/{c.id}/json") for c in containers)
-        )
-    else:
-        done = await session.run([session.facts.engine, "inspect", *(c.id for c in containers)])
-        raw = _documents(done.stdout.decode("utf-8", "replace") or "[]", 1)[0]
     try:
+        if engine is not None:
+            raw: Any = await asyncio.gather(
+                *(engine.get(f"/containers/{c.id}/json") for c in containers)
+            )
+        else:
+            done = await session.run([session.facts.engine, "inspect", *(c.id for c in containers)])
+            raw = _documents(done.stdout.decode("utf-8", "replace") or "[]", 1)[0]
         return [inspected.limits for inspected in _list_of(_Inspected, raw)]
-    except ValidationError as error:
+    except ValueError as error:
         raise TransientError(
             f"The engine of host {session.host} cannot say which limits hold."
         ) from error
@@ -291,7 +295,10 @@ async def run_health_checks(session: Session, inventory: Inventory) -> None:
     checked = [c for c in inventory.containers if c.health and c.state == "running"]
     if facts.engine != "podman" or facts.systemd or not checked:
         return
-    done = await session.script(scripts.HEALTH, facts.engine, *(c.id for c in checked))
+    done = await session.script(
+        scripts.HEALTH, facts.engine, str(_CHECK_LIMIT_S), str(_CHECKS_LIMIT_S),
+        *(c.id for c in checked),
+    )  # fmt: skip
     lines = done.stdout.decode("ascii", "replace").splitlines()
     result = dict(line.split(" ", 1) for line in lines if " " in line)
     inventory.containers = [

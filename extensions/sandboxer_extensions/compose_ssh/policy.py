@@ -1,7 +1,7 @@
 """
 What of a compose file may run on somebody's machine: an allow-list, and nothing passes by default.
 
-`checked_services` returns a new document: relative paths made absolute inside the sandbox's own
+`Policy.check` returns a new document: relative paths made absolute inside the sandbox's own
 directory, published host ports left out (two sandboxes would fight for them), keys for people
 (`name`, `version`, `x-*`) dropped. That document is what runs, never the file in the repository: a
 process in the sandbox that can write the repository must not be able to change it afterwards.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from sandboxer.errors import InvalidSpecError
+from sandboxer_extensions.compose_ssh.document import read_document
 
 # A service becomes a part of container names and of a comma separated label.
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", re.ASCII)
@@ -27,7 +28,7 @@ MAX_SERVICES = 64
 
 # Keys that are copied as they are: they change only what happens inside the container.
 _COPIED = frozenset({
-    "annotations", "cap_drop", "command", "cpu_shares", "cpus", "dns", "dns_search", "entrypoint",
+    "cap_drop", "command", "cpu_shares", "cpus", "dns", "dns_search", "entrypoint",
     "environment", "expose", "group_add", "healthcheck", "hostname", "init", "labels", "mem_limit",
     "mem_reservation", "memswap_limit", "pids_limit", "platform", "profiles", "pull_policy",
     "read_only", "restart", "shm_size", "stdin_open", "stop_grace_period", "stop_signal", "tmpfs",
@@ -39,6 +40,7 @@ _MOUNT_MODES = frozenset({"ro", "rw", "z", "Z"})
 _LOCAL_LOG_DRIVERS = frozenset({"json-file", "k8s-file", "local", "none"})
 
 _WHY = {
+    "annotations": "they are orders to the container runtime, some of which write files of the host",
     "privileged": "it gives the container every device of the host",
     "devices": "it gives the container a device of the host",
     "device_cgroup_rules": "it gives the container devices of the host",
@@ -381,6 +383,19 @@ class Policy:
         for key, value in self._mapping(where, options).items():
             if key not in allowed and value not in (None, False):
                 self._refuse(where[:80], key)
+
+
+def check_text(text: str, *, origin: str, field: str, qualified_images: bool) -> None:
+    """
+    Check a compose text that comes without files; see `Policy` for the arguments.
+
+    Raises:
+        InvalidSpecError: It is not YAML, or asks for more than a sandbox may have.
+    """
+    Policy(
+        origin=origin, field=field, project_dir="/", repo_dir="/", has_files=False,
+        qualified_images=qualified_images,
+    ).check(read_document(text, origin=origin, field=field))  # fmt: skip
 
 
 _JUDGED = frozenset(name.removeprefix("_key_") for name in vars(Policy) if name.startswith("_key_"))

@@ -4,6 +4,8 @@ The changing commands of one sandbox on one host, each under its lock, with thei
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, Waiting
 from sandboxer.extension import Instance
 from sandboxer.session import Completed, Session
@@ -18,6 +20,8 @@ _REMOVE_TIMEOUT_S = 120.0
 # Seconds a removal queues behind a command that is still running. Commands that build something
 # never queue: one that did, and whose controller died, could run after the removal.
 _REMOVE_LOCK_WAIT_S = 20
+# Of what the compose tool printed; its errors come last.
+_PRINTED_CHARACTERS = 1500
 # Seconds until it is worth looking whether the other command has ended.
 _BUSY_RETRY_S = 2.0
 
@@ -106,13 +110,15 @@ async def up(
         session, instance.short_id, script, instance.uid, *arguments,
         stdin=stdin, timeout_s=_UP_TIMEOUT_S,
     )  # fmt: skip
-    return redacted(done.error_text(1500), instance)
+    return printed(done, instance)
 
 
-def redacted(text: str, instance: Instance) -> str:
-    """Return *text* without the values of the instance's secrets."""
+def printed(done: Completed, instance: Instance) -> str:
+    """Return the end of what the tool printed, without the values of the instance's secrets."""
+    text = done.stdout.decode("utf-8", "replace")
     for secret in instance.secrets.values():
         value = secret.get_secret_value()
         if value:
             text = text.replace(value, "***")
-    return text
+    # NOTE: cut only now, or half a secret would be left at the cut and not be known again.
+    return replace(done, stdout=text.encode(), stderr=b"").error_text(_PRINTED_CHARACTERS)

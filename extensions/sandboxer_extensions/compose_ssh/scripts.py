@@ -125,9 +125,15 @@ REMOVE = (
     _HEAD
     + _LIST
     + f"""
+# NOTE: one filter at a time; for volumes, podman takes two as "either", which names others' data.
 mine() {{
-    "$engine" "$1" ls -q --filter "label={LABEL_UID}=$uid" \\
-        --filter "label={LABEL_ENVIRONMENT}=$environment"
+    of_uid=$("$engine" "$1" ls -q --filter "label={LABEL_UID}=$uid") || return 1
+    of_environment=$("$engine" "$1" ls -q --filter "label={LABEL_ENVIRONMENT}=$environment") ||
+        return 1
+    for name in $of_uid; do
+        printf '%s\\n' "$of_environment" | grep -xF -e "$name"
+    done
+    return 0
 }}
 if [ -n "$engine" ]; then
     containers=$(list) || exit 1
@@ -225,12 +231,14 @@ set -- ${1:+--filter "label=$1"} ${2:+--filter "label=$2"}
 list container 'ls -aq' "$@" && list network 'ls -q' "$@" && list volume 'ls -q' "$@"
 """
 
-# $1 engine, then ids. Runs each container's health check once, four at a time.
+# $1 engine, $2 seconds for one check, $3 seconds after which none is begun, then ids. Runs each
+# container's health check once, four at a time; in any order, so that each has its turn.
 HEALTH = """
-engine=$1; shift
+engine=$1 limit=$2 end=$(($(date +%s) + $3)); shift 3
 running=0
-for container in "$@"; do
-    timeout 20 "$engine" healthcheck run "$container" >/dev/null 2>&1 </dev/null &
+for container in $(shuf -e -- "$@"); do
+    [ "$(date +%s)" -lt "$end" ] || break
+    timeout "$limit" "$engine" healthcheck run "$container" >/dev/null 2>&1 </dev/null &
     running=$((running + 1))
     [ $((running % 4)) -ne 0 ] || wait
 done

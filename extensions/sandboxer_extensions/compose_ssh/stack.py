@@ -52,6 +52,9 @@ COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-co
 _LASTING_LABELS = (LABEL_UID, LABEL_ENVIRONMENT, LABEL_NAMESPACE, LABEL_NAME, LABEL_EXTENSION)
 
 
+# The plain keys of a service that say the same as those of `deploy.resources.limits`.
+_PLAIN_KEYS = {"memory": "mem_limit", "cpus": "cpus", "pids": "pids_limit"}
+
 # What JSON leaves as it is and YAML wants escaped. Source: YAML 1.2, 5.1 (printable characters).
 _UNPRINTABLE = re.compile("[\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 
@@ -284,7 +287,12 @@ class _Overlay:
             limits["pids_limit"] = resources.pids
         if limits:
             # Two ways to say the same limit are an error in compose, and ours is the upper one.
-            service.pop("deploy", None)
+            own = service.pop("deploy", {}).get("resources", {}).get("limits") or {}
+            kept = {
+                name: value for name, value in own.items() if _PLAIN_KEYS.get(name) not in limits
+            }
+            if kept:
+                service["deploy"] = {"resources": {"limits": kept}}
         service.update(limits)
 
     def _environment(self, own: Any) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def service(body: str) -> str:
 @pytest.mark.parametrize(
     "body",
     [
+        "annotations: {run.oci.hooks.stdout: /etc/cron.d/x}",
         "privileged: true", "privileged: '${X:-true}'", "devices: [/dev/sda]", "cap_add: [SYS_ADMIN]",
         "pid: host", "ipc: host", "uts: host", "userns_mode: host", "cgroup: host",
         "cgroup_parent: /x", "container_name: web", "network_mode: host",

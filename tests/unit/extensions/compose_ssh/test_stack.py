@@ -95,6 +95,35 @@ def test_limits_go_over_those_of_the_file() -> None:
     assert "deploy" not in web
 
 
+def test_limits_of_the_file_that_are_not_ours_stay() -> None:
+    """A sandbox that limits pids only does not lift the memory limit the file has."""
+    text = (
+        "services: {web: {image: localhost/a:1, deploy: {resources: "
+        "{limits: {memory: 64m, pids: 5}}}}}"
+    )
+
+    built = document(stack(inputs={"compose": text}, resources=Resources(pids=9)))
+
+    web = built["services"]["web"]
+    assert web["pids_limit"] == 9
+    assert web["deploy"] == {"resources": {"limits": {"memory": "64m"}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("services: {a: [", "is not YAML", id="no-yaml"),
+        pytest.param("services: {a: {image: a, privileged: true}}", "privileged", id="refused"),
+    ],
+)
+def test_a_compose_text_no_host_would_take_is_refused_as_an_input(text: str, problem: str) -> None:
+    """The manifest is refused at once, instead of waiting for a host that fits."""
+    with pytest.raises(InvalidSpecError, match=problem) as caught:
+        ComposeInputs(compose=text)
+
+    assert caught.value.field == "spec.inputs.compose"
+
+
 def test_ports_are_published_on_loopback() -> None:
     """A lease names its service, or there is only one."""
     lease = PortLease(name="http", container_port=80, host_port=42000, service="db")
