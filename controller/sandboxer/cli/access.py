@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from sandboxer.cli.logs import configure_for_command
 from sandboxer.clock import SystemClock
 from sandboxer.settings import Settings, settings_from_environment
 
@@ -31,13 +32,21 @@ def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
     return asyncio.run(opened(settings_from_environment()))
 
 
-def with_manager(work: Callable[[Manager], Awaitable[T]]) -> T:
-    """Run *work* on an opened manager, which can reconcile when nobody else does."""
+def with_manager(work: Callable[[Manager], Awaitable[T]], *, log_to_file: bool = True) -> T:
+    """
+    Run *work* on an opened manager, which can reconcile when nobody else does.
+
+    Args:
+        work: What to do.
+        log_to_file: Send warnings to `errors.log`; the controller has configured its own log.
+    """
 
     async def opened(settings: Settings) -> T:
         from sandboxer.manager import Manager
 
         async with Manager.open(settings) as manager:
+            if log_to_file:
+                configure_for_command(settings.data_dir / "errors.log")
             return await work(manager)
 
     return asyncio.run(opened(settings_from_environment()))

@@ -68,4 +68,4 @@ def run(
         await manager.run(specs=specs, partial=partial, allow_empty=allow_empty)
         return Exit.OK
 
-    return with_manager(work)
+    return with_manager(work, log_to_file=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import pydantic
 
 from sandboxer.cli.access import with_manager
 from sandboxer.cli.names import reference_text
@@ -28,6 +28,7 @@ from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import Key
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import DEFAULT_PROFILE, Sandbox
+from sandboxer.sources.documents import DocumentError, read_documents
 from sandboxer.units import Duration, format_duration
 
 if TYPE_CHECKING:
@@ -113,15 +114,14 @@ def sandbox_from(
         "spec": {field: value for field, value in spec.items() if value},
     }
     try:
-        return Sandbox.parse(document)
-    except pydantic.ValidationError as error:
-        raise _unusable(error) from error
-
-
-def _unusable(error: pydantic.ValidationError) -> InvalidSpecError:
-    problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    return InvalidSpecError(f"{field}: {problem['msg']} (given: {problem['input']!r})", field=field)
+        (made,) = read_documents(json.dumps(document), "create")
+    except DocumentError as error:
+        problem = error.problems[0]
+        raise InvalidSpecError(
+            f"{problem.field}: {problem.message}.", field=problem.field
+        ) from error
+    assert isinstance(made.resource, Sandbox)
+    return made.resource
 
 
 @click.command()
@@ -165,8 +165,8 @@ def create(
     async def work(manager: Manager) -> int:
         await manager.register()
         _check_profile(manager.store, sandbox.spec.profile)
-        if sandbox.spec.placement.host:
-            _check_host(manager.store, sandbox.spec.placement.host)
+        if host := sandbox.spec.placement.host or manager.settings.host:
+            _check_host(manager.store, host)
         manager.check(sandbox)
         created = await manager.store.create(sandbox)
         if not wait:

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
@@ -56,6 +57,14 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def configure_for_command(path: Path) -> None:
+    """Keep warnings of a command's own reconciling out of its output: they go to *path*, 0600."""
+    path.touch(mode=0o600)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(TextFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def configure(log_format: LogFormat, *, verbose: bool) -> None:

@@ -91,5 +91,5 @@ def _inputs_error(error: ValidationError, extension: Extension) -> InvalidSpecEr
         message = f"{field}: {extension.name} takes no input of that name."
     else:
         remedy = ""
-        message = f"{field}: {first['msg']}."
+        message = f"{field}: {first['msg'].removeprefix('Value error, ')}."
     return InvalidSpecError(message, field=field, reason="InvalidInputs", remedy=remedy)

@@ -178,7 +178,7 @@ def _made(scene: _Scene) -> News | None:
         return News(reason="Repaired", message=message)
     kinds = Counter(resource.kind for resource in after.resources)
     made = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing of its own"
-    message = f"{scene.message('Provisioned')} There is {made} on {scene.place}."
+    message = f"{scene.message('Provisioned')} On {scene.place}: {made}."
     return News(reason="Provisioned", message=message)
 
 

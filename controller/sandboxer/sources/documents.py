@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sandboxer.kinds import catalog, meta, schema
+from sandboxer.kinds import catalog, host, meta, sandbox, schema
 from sandboxer.kinds.meta import Key, Resource
 from sandboxer.sources import values
 from sandboxer.sources.problems import DocumentError, Problem
@@ -52,6 +52,12 @@ _WORDS_FOR_PATTERN = {
     meta.LABEL_KEY_PATTERN: "is no label key: [prefix/]name with letters, digits, '-', '_' and '.'",
     meta.LABEL_VALUE_PATTERN: "is no label value: at most 63 letters, digits, '-', '_' and '.', "
     "beginning and ending with a letter or digit",
+    host.HOST_KEY_PATTERN: "is no public host key: a type and a key, as in "
+    "/etc/ssh/ssh_host_ed25519_key.pub without the comment",
+    host.ADDRESS_PATTERN: "is no host name or address",
+    host.USER_PATTERN: "is no login name",
+    host.ABSOLUTE_PATH_PATTERN: "is no absolute path of letters, digits and ._+-",
+    sandbox.ENV_NAME_PATTERN: "is no name of a variable: letters, digits and '_', no digit first",
 }
 
 
