@@ -8,5 +8,6 @@ shift 7
 set -- env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
     "HOME=$dir/work" "SANDBOXER_ID=$id" "TERM=$term" \
     /bin/sh -c 'cd "$HOME" && eval "$(cat <&3)" && exec 3<&- && exec "$@"' sandboxer "$@"
+[ "$ties" != terminal ] || leader="setsid -c -w"
 [ "$init" = 0 ] || inside "$init" "$@"
 enclose "$level" "$dir/work" "$ties" "$@"

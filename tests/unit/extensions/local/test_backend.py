@@ -20,7 +20,7 @@ from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
 from sandboxer.extension import Instance, PortLease
 from sandboxer.kinds.host import Host, HostSpec
 from sandboxer.kinds.sandbox import Resources
-from sandboxer.session import Session
+from sandboxer.session import Session, TerminalSize
 from sandboxer.testing.conformance import Output
 from sandboxer.testing.faults import Fault, FaultySession, lose_link
 from sandboxer.testing.this_machine import local_host, open_local_session
@@ -336,6 +336,22 @@ async def test_hostile_uid(session: Session, uid: str) -> None:
     """What is no uid never becomes a path."""
     with pytest.raises(InvalidSpecError):
         await LOCAL.reap(session, ENVIRONMENT, uid)
+
+
+@pytest.mark.parametrize("isolation", ["auto", "none"])
+async def test_shell_on_a_terminal(session: Session, isolation: str) -> None:
+    """A shell on a terminal has its jobs, and its exit status arrives."""
+    instance = make_instance(isolation=isolation)
+    await make_ready_local(session, instance)
+    output = Output()
+
+    async def typed() -> AsyncIterator[bytes]:
+        yield b"exit 3\n"
+
+    streams = replace(output.streams(), stdin=typed(), terminal=TerminalSize(columns=80, rows=24))
+
+    assert await LOCAL.exec(session, instance, ["sh"], streams) == 3
+    assert b"process group" not in output.stdout
 
 
 def copies(root: Path, original: Instance, count: int) -> list[Path]:
