@@ -206,7 +206,7 @@ class Manager:
             )
         if not isinstance(sight.told, Instance):
             raise TerminalError(f"{sandbox.key} cannot be entered. {sight.told}")
-        session = await self.telemetry.session(sight.host)
+        session = await self.telemetry.session(sight.host, recorded=True)
         return Inside(sight.known_extension, session, with_secrets(sight.told, sandbox))
 
     async def run(

@@ -102,14 +102,21 @@ class Telemetry:
         task.add_done_callback(lambda done: _finish_probe(watched, done))
         return await asyncio.shield(task)
 
-    async def session(self, host: Host) -> Session:
+    async def session(self, host: Host, *, recorded: bool = False) -> Session:
         """
         Return a session to *host*, probing it first when its facts are not known yet.
+
+        Args:
+            host: As stored.
+            recorded: Go by the facts in `host.status`, if there are any, instead of probing; they
+                may be old, which is good enough to run something in a sandbox that is there.
 
         Raises:
             UnreachableError: The host does not answer.
         """
         watched = await self._watched(host)
+        if watched.facts is None and recorded and host.status.facts.boot_id:
+            return await self._session(watched, host, host.status.facts)
         if watched.facts is None:
             await self.probe(host)
         assert watched.facts is not None, "a probe that returns has the facts"
