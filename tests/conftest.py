@@ -8,6 +8,7 @@ build it, the tests that need it are left out, and the summary says which and ho
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,12 @@ def rig() -> Iterator[Rig]:
         raise RigError(f"The rig cannot be built: {why_not() or 'packages are missing.'}")
     with Rig.start(_HOST_COUNT) as hosts:
         yield hosts
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, also when this run was started in the background."""
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
