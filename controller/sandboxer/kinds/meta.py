@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 GROUP: Final = "sandboxer.dev"
@@ -77,11 +77,48 @@ def rule(expression: str, message: str) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": expression, "message": message}]}
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
+class OwnerReference(Model):
+    """An object this one belongs to and goes with."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    """Identity of the owner; a namesake made later is not the owner."""
+    controller: bool = False
+    """Whether the owner manages this object; at most one owner does."""
+    block_owner_deletion: bool = False
+    """Whether an owner deleted in the foreground waits for this object."""
+
+
+class ManagedFieldsEntry(Model):
+    """The fields one manager has set, as `sandboxer.fields` keeps them."""
+
+    manager: str
+    """Who: `kubectl`, `sandboxer`, a source; at most 128 characters."""
+    operation: Literal["Apply", "Update"]
+    """`Apply` for declared ownership, `Update` for everything else."""
+    api_version: str
+    time: Timestamp | None = None
+    """When the set of fields last changed."""
+    fields_type: Literal["FieldsV1"] = "FieldsV1"
+    fields_v1: Annotated[dict[str, JsonValue], Field(alias="fieldsV1")] = {}
+    """Tree of owned fields: `f:<field>`, `k:<keys of a list item>`, `v:<value>`, `.` for itself."""
+    subresource: str = ""
+    """`status` for fields written through it, else empty."""
+
+
 class ObjectMeta(Model):
-    """Identity and bookkeeping of one object; the store owns everything but the first four fields."""
+    """Identity and bookkeeping of one object; the store owns everything from `uid` to the end."""
 
     name: Name
     """Unique within kind and namespace; becomes part of labels and paths."""
+    generate_name: Annotated[str, Field(exclude_if=_is_empty)] = ""
+    """Beginning of a name that the API completed."""
     namespace: Namespace | None = None
     """Absent for cluster-scoped kinds; `default` when a namespaced document names none."""
     labels: dict[LabelKey, LabelValue] = {}
@@ -100,6 +137,10 @@ class ObjectMeta(Model):
     """When deletion was asked for; the object goes once `finalizers` is empty."""
     finalizers: tuple[str, ...] = ()
     """Work that must be done before the object may disappear."""
+    owner_references: Annotated[tuple[OwnerReference, ...], Field(exclude_if=_is_empty)] = ()
+    """Objects this one belongs to; when the last of them is gone, it is deleted too."""
+    managed_fields: Annotated[tuple[ManagedFieldsEntry, ...], Field(exclude_if=_is_empty)] = ()
+    """Who has set which field; only writes through the API and applies are noted."""
 
 
 class Condition(Model):

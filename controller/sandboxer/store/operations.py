@@ -19,7 +19,11 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Replace labels, annotations, finalizers and everything but `status`; compare-and-set."""
+    """
+    Replace everything but `status` and the store's own metadata; compare-and-set.
+
+    Of metadata that is labels, annotations, finalizers, ownerReferences and managedFields.
+    """
 
     obj: Resource
 

@@ -34,6 +34,15 @@ MAX_ANNOTATION_BYTES: Final = 256 * 1024
 # every watch. Source: etcd's `--max-request-bytes`, 1.5 MiB, which bounds Kubernetes' objects.
 MAX_DOCUMENT_BYTES: Final = 3 * 2**19
 
+# What an update may change of metadata; everything else there is the store's.
+_WRITABLE_METADATA: Final = (
+    "labels",
+    "annotations",
+    "finalizers",
+    "ownerReferences",
+    "managedFields",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -229,14 +238,15 @@ def _default_status(model: type[Resource]) -> Document:
 def _updated(wish: Wish, stored: Document) -> Verdict:
     old = stored["metadata"]
     wanted = wish.document["metadata"]
-    metadata = {name: wanted[name] for name in ("labels", "annotations", "finalizers")}
+    kept = {name: value for name, value in old.items() if name not in _WRITABLE_METADATA}
+    metadata = {name: wanted[name] for name in _WRITABLE_METADATA if name in wanted}
     deleting = "deletionTimestamp" in old
     if deleting and (added := set(metadata["finalizers"]) - set(old["finalizers"])):
         raise InvalidSpecError(
             f"{wish.key} is being deleted; no finalizer can be added ({', '.join(sorted(added))}).",
             field="metadata.finalizers",
         )
-    document = {**wish.document, "metadata": {**old, **metadata}}
+    document = {**wish.document, "metadata": {**kept, **metadata}}
     if "status" in stored:
         document["status"] = stored["status"]
     if _differs(document.get("spec"), stored.get("spec")):

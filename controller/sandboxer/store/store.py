@@ -154,9 +154,15 @@ class Store:
         (result,) = await self.write([operation])
         return _expect(result, model)
 
-    async def write(self, operations: Sequence[Operation]) -> builtins.list[Result]:
+    async def write(
+        self, operations: Sequence[Operation], *, dry_run: bool = False
+    ) -> builtins.list[Result]:
         """
         Do many writes in one transaction, in order, each judged alone.
+
+        Args:
+            operations: What to write.
+            dry_run: Judge each against what is stored, and write nothing.
 
         Returns:
             For each operation the object after it, None when it is gone, or why it was refused.
@@ -169,7 +175,8 @@ class Store:
         keys = [wish.key for wish in wishes if isinstance(wish, Wish)]
 
         def run(work: Transaction) -> builtins.list[Result]:
-            return [work.apply(wish) if isinstance(wish, Wish) else wish for wish in wishes]
+            do = work.preview if dry_run else work.apply
+            return [do(wish) if isinstance(wish, Wish) else wish for wish in wishes]
 
         results: list[Result] = await self._writer.submit(keys, run)
         return results

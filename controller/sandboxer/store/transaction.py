@@ -88,6 +88,16 @@ class Transaction:
         self._touched[wish.key] = None if gone else entry
         return obj
 
+    def preview(self, wish: Wish) -> Result:
+        """Return what `apply` would give, at the stored resourceVersion; nothing changes."""
+        try:
+            verdict = rules.judge(wish, self._stored[wish.key], self._timestamp)
+            if verdict.change == "DELETED":
+                return None
+            return rules.read_back(wish.model, wish.key, rules.encode(wish.key, verdict.document))
+        except SandboxerError as refusal:
+            return refusal
+
     def flush(self) -> None:
         """Write objects, changes and the revision."""
         if not self.changes:
