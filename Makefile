@@ -31,7 +31,7 @@ demo: setup
 
 test: check
 	@$(BIN)/python -m tests.rig install || test -z "$$CI"
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check

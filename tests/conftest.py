@@ -40,8 +40,13 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what uses the rig; leave it out where this user cannot build one."""
     for item in items:
-        if "rig" in getattr(item, "fixturenames", ()):
+        on_rig = "rig" in getattr(item, "fixturenames", ())
+        if on_rig:
             item.add_marker(pytest.mark.rig)
+        # Several workers share one machine: one of them has the rig, and a file is never split,
+        # so that its fixtures are made once.
+        group = "rig" if on_rig else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
     needing = [item for item in items if item.get_closest_marker("rig")]
     reason = "" if is_root() or os.environ.get("CI") or not needing else why_not()
     if reason:
