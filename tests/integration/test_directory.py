@@ -110,13 +110,29 @@ async def test_an_edit_is_followed_and_a_hand_edit_is_put_back(lab: Lab) -> None
     lab.write("a.yaml", "a", env="2")
     await lab.source.look()
     followed = lab.stored()["a"].spec.env
-    await apply_resources(lab.store, [builders.sandbox("a", env={"X": "by hand"})])
+    by_hand = builders.sandbox("a", env={"X": "by hand", "Y": "by hand"})
+    await apply_resources(lab.store, [by_hand], force=True)
 
     report = await lab.source.look()
 
     assert followed == {"X": "2"}
     assert [key.name for key in report.changed] == ["a"]
-    assert lab.stored()["a"].spec.env == {"X": "2"}
+    assert lab.stored()["a"].spec.env == {"X": "2", "Y": "by hand"}
+
+
+async def test_a_default_that_is_written_out_is_held_from_then_on(lab: Lab) -> None:
+    """Somebody may set what the directory leaves open, until the directory names it."""
+    by_hand = builders.sandbox("a", driftPolicy="Report")
+    await apply_resources(lab.store, [by_hand])
+    await lab.source.look()
+    left_open = lab.stored()["a"].spec.drift_policy
+    path = lab.root / "a.yaml"
+    path.write_text(path.read_text().replace("spec: {", "spec: {driftPolicy: Repair, "))
+
+    await lab.source.look()
+
+    assert left_open == "Report"
+    assert lab.stored()["a"].spec.drift_policy == "Repair"
 
 
 async def test_what_is_gone_goes_only_when_it_was_missing_twice(lab: Lab) -> None:

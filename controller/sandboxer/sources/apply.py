@@ -1,35 +1,40 @@
 """
 Manifests into the store: what a manifest says is set, what it does not speak of is kept.
 
-`spec` is replaced as written. Labels and annotations are merged three ways: what the manifest has
-is set, what an earlier apply set and this manifest dropped is removed, what others added stays.
-Which keys an apply set is noted in the annotation `sandboxer.dev/last-applied`, names only, so the
-values stand in one place. `status`, finalizers and identity are never touched.
-
-Design notes: kubectl's own `last-applied-configuration` holds the whole document a second time;
-names suffice here, because `spec` is not merged but replaced.
+Who applies owns the fields the manifest names (`sandboxer.fields`, the same as server-side apply).
+A field that was named before and is not any more is taken away, unless somebody else set it too.
+`status`, finalizers and identity are never touched.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
+from sandboxer.clock import SystemClock
 from sandboxer.errors import ConflictError, InvalidSpecError, SandboxerError
 from sandboxer.kinds.catalog import DECLARABLE_KINDS
-from sandboxer.kinds.meta import GROUP, Key, ObjectMeta, Resource
+from sandboxer.kinds.meta import Key, Resource
+from sandboxer.sources.merging import LABEL_SOURCE, Author, Document, document_of, looks_same, merge
 from sandboxer.store import Store
-from sandboxer.store.operations import Create, Operation, Update, key_of
+from sandboxer.store.operations import Create, Update, key_of
 
-LAST_APPLIED = f"{GROUP}/last-applied"
-"""Annotation: JSON with the names of the labels and annotations that the last apply set."""
-LABEL_SOURCE = f"{GROUP}/source"
-"""Label: id of the source that applies this object, and that alone may prune it."""
+__all__ = [
+    "LABEL_SOURCE",
+    "Applied",
+    "ApplyError",
+    "Difference",
+    "apply_resources",
+    "diff_resources",
+    "key_of_resource",
+]
+
+DEFAULT_MANAGER = "sandboxer"
+"""Who a person's apply is noted as."""
 
 # Somebody else has to write between our read and our write, this often, for an apply to give up.
 _MAX_ROUNDS = 8
@@ -41,6 +46,7 @@ class Applied:
 
     key: Key
     result: Literal["created", "configured", "unchanged"]
+    """`unchanged` also when nothing but the owners of fields changed."""
     resource: Resource
     """The object as it is stored now."""
     adopted: bool = False
@@ -54,6 +60,29 @@ class Difference:
     key: Key
     text: str
     """Unified diff of the YAML, from what is stored to what would be; ends in a newline."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One manifest, merged and ready to be written."""
+
+    resource: Resource
+    """The object as it should be stored."""
+    live: Document | None
+    """What is stored now."""
+    adopts: bool
+
+    @property
+    def operation(self) -> Create | Update:
+        return Create(self.resource) if self.live is None else Update(self.resource)
+
+    def done(self, key: Key, stored: Resource) -> Applied:
+        if self.live is None:
+            return Applied(key, "created", stored)
+        result: Literal["configured", "unchanged"] = (
+            "unchanged" if looks_same(self.live, stored) else "configured"
+        )
+        return Applied(key, result, stored, self.adopts)
 
 
 class ApplyError(SandboxerError):
@@ -76,7 +105,13 @@ class ApplyError(SandboxerError):
 
 
 async def apply_resources(
-    store: Store, resources: Sequence[Resource], *, source: str = ""
+    store: Store,
+    resources: Sequence[Resource],
+    *,
+    source: str = "",
+    manager: str = DEFAULT_MANAGER,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> list[Applied]:
     """
     Create or change the objects the manifests describe, in one transaction; never delete one.
@@ -85,22 +120,26 @@ async def apply_resources(
         store: Where they are kept.
         resources: Manifests; their status and everything the store owns is ignored.
         source: Id of the source they come from (a label value), empty for a person's own apply.
+        manager: Who owns the fields that the manifests name.
+        force: Take fields that others own, instead of refusing.
+        dry_run: Judge and tell, and write nothing.
 
     Returns:
         One entry per manifest, in the order given.
 
     Raises:
         InvalidSpecError: Two manifests describe the same object; nothing was applied.
-        ApplyError: Some were refused: being deleted, owned by another source, changed again and
-            again by somebody else, or refused by the store.
+        ApplyError: Some were refused: being deleted, owned by another source, fields of other
+            managers, changed again and again by somebody else, or refused by the store.
     """
     wanted = _by_key(resources)
+    author = Author(manager=manager, source=source, force=force, now=SystemClock().now())
     outcomes: dict[Key, Applied | SandboxerError] = {}
     for _ in range(_MAX_ROUNDS):
-        pending = [key for key in wanted if _is_open(outcomes.get(key))]
+        pending = {key: wanted[key] for key in wanted if _is_open(outcomes.get(key))}
         if not pending:
             break
-        outcomes.update(await _apply_once(store, {key: wanted[key] for key in pending}, source))
+        outcomes.update(await _apply_once(store, pending, author, dry_run=dry_run))
     applied = [outcome for outcome in outcomes.values() if isinstance(outcome, Applied)]
     refused = {key: out for key, out in outcomes.items() if isinstance(out, SandboxerError)}
     if refused:
@@ -109,18 +148,28 @@ async def apply_resources(
     return [in_order[key_of_resource(resource)] for resource in resources]
 
 
-def diff_resources(store: Store, resources: Sequence[Resource]) -> list[Difference]:
+def diff_resources(
+    store: Store,
+    resources: Sequence[Resource],
+    *,
+    source: str = "",
+    manager: str = DEFAULT_MANAGER,
+    force: bool = False,
+) -> list[Difference]:
     """
     Return what `apply_resources` would change; nothing is written, equal objects are left out.
 
     Raises:
-        InvalidSpecError: Two manifests describe the same object.
+        InvalidSpecError: Two manifests describe the same object, or one would be refused.
     """
+    author = Author(manager=manager, source=source, force=force, now=SystemClock().now())
     differences = []
     for key, manifest in _by_key(resources).items():
-        live = store.get(type(manifest), key.name, key.namespace)
-        before = _visible(live) if live is not None else ""
-        after = _visible(_merged(live, manifest, "") if live is not None else manifest)
+        entry = store.entry(key)
+        live = document_of(entry) if entry is not None else None
+        merged = merge(live, manifest, key, author)
+        before = _shown(live) if live is not None else ""
+        after = _shown(merged.to_document()) if merged is not None else before
         if before != after:
             differences.append(Difference(key, _unified(key, before, after)))
     return differences
@@ -151,143 +200,74 @@ def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:
 
 
 async def _apply_once(
-    store: Store, wanted: Mapping[Key, Resource], source: str
+    store: Store, wanted: Mapping[Key, Resource], author: Author, *, dry_run: bool
 ) -> dict[Key, Applied | SandboxerError]:
     outcomes: dict[Key, Applied | SandboxerError] = {}
-    operations: dict[Key, Operation] = {}
-    adopted: set[Key] = set()
+    planned: dict[Key, _Planned] = {}
     for key, manifest in wanted.items():
-        live = store.get(type(manifest), key.name, key.namespace)
-        if live is None:
-            operations[key] = Create(_new(manifest, source))
-        elif refusal := _refusal(key, live, source):
+        try:
+            plan = _planned(store, key, manifest, author)
+        except InvalidSpecError as refusal:
             outcomes[key] = refusal
-        elif _is_same(merged := _merged(live, manifest, source), live):
-            outcomes[key] = Applied(key, "unchanged", live)
+            continue
+        if isinstance(plan, _Planned):
+            planned[key] = plan
         else:
-            operations[key] = Update(merged)
-            if source and LABEL_SOURCE not in live.metadata.labels:
-                adopted.add(key)
-    results = await store.write(list(operations.values())) if operations else []
-    for (key, operation), result in zip(operations.items(), results, strict=True):
+            outcomes[key] = plan
+    operations = [plan.operation for plan in planned.values()]
+    results = await store.write(operations, dry_run=dry_run) if operations else []
+    for (key, plan), result in zip(planned.items(), results, strict=True):
+        assert result is not None  # neither Create nor Update removes an object
         if isinstance(result, SandboxerError):
             outcomes[key] = result
         else:
-            assert result is not None  # neither Create nor Update removes an object
-            done: Literal["created", "configured"] = (
-                "created" if isinstance(operation, Create) else "configured"
-            )
-            outcomes[key] = Applied(key, done, result, key in adopted)
+            outcomes[key] = plan.done(key, result)
     return outcomes
 
 
-def _is_same(merged: Resource, live: Resource) -> bool:
-    # Python takes 1, 1.0 and True for equal, a manifest does not; its text tells them apart.
-    if merged != live:
-        return False
-    if merged.model_dump_json() == live.model_dump_json():
-        return True
-    return _sorted_text(merged) == _sorted_text(live)
+def _planned(store: Store, key: Key, manifest: Resource, author: Author) -> _Planned | Applied:
+    entry = store.entry(key)
+    if entry is None:
+        merged = merge(None, manifest, key, author)
+        assert merged is not None  # an object that is not there is made
+        return _Planned(merged, None, adopts=False)
+    live = document_of(entry)
+    _check_allowed(key, live, author.source)
+    merged = merge(live, manifest, key, author)
+    if merged is None:
+        stored = store.get(type(manifest), key.name, key.namespace)
+        assert stored is not None  # nothing has been awaited since it was seen
+        return Applied(key, "unchanged", stored)
+    adopts = bool(author.source) and LABEL_SOURCE not in entry.labels
+    return _Planned(merged, live, adopts)
 
 
-def _sorted_text(resource: Resource) -> str:
-    return json.dumps(resource.to_document(), sort_keys=True)
-
-
-def _refusal(key: Key, live: Resource, source: str) -> SandboxerError | None:
-    if live.metadata.deletion_timestamp is not None:
-        return InvalidSpecError(
+def _check_allowed(key: Key, live: Document, source: str) -> None:
+    metadata = live["metadata"]
+    if "deletionTimestamp" in metadata:
+        raise InvalidSpecError(
             f"{key} is being deleted and cannot be changed.",
             reason="BeingDeleted",
             remedy=f"Wait until it is gone (sandboxer wait --for=delete "
             f"{key.kind.lower()}/{key.name}) and apply again.",
         )
-    owner = live.metadata.labels.get(LABEL_SOURCE, "")
+    owner = metadata.get("labels", {}).get(LABEL_SOURCE, "")
     if source and owner and owner != source:
-        return InvalidSpecError(
+        raise InvalidSpecError(
             f"{key} is applied by source {owner!r}, and {source!r} holds a manifest for it too.",
             reason="OtherSource",
             remedy=f"Remove one of the manifests, or the object's label {LABEL_SOURCE} to move it.",
         )
-    return None
 
 
-def _new(manifest: Resource, source: str) -> Resource:
-    """Return what a create stores: nothing of the manifest's status or server-owned fields."""
-    labels, annotations = _own(manifest, source)
-    metadata = ObjectMeta(
-        name=manifest.metadata.name,
-        namespace=manifest.metadata.namespace,
-        labels=labels,
-        annotations=_noted(annotations, manifest),
-    )
-    return manifest.model_copy(update={"metadata": metadata})
-
-
-def _merged(live: Resource, manifest: Resource, source: str) -> Resource:
-    """Return *live* with what the manifest says."""
-    before = _last_applied(live)
-    labels, annotations = _own(manifest, source)
-    kept_labels = _without(live.metadata.labels, before["labels"])
-    kept_annotations = _without(live.metadata.annotations, [*before["annotations"], LAST_APPLIED])
-    metadata = live.metadata.model_copy(
-        update={
-            "labels": {**kept_labels, **labels},
-            "annotations": _noted({**kept_annotations, **annotations}, manifest),
-        }
-    )
-    return live.model_copy(update={"metadata": metadata, "spec": getattr(manifest, "spec", None)})
-
-
-def _own(manifest: Resource, source: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the manifest's labels and annotations, with the source's mark."""
-    # A manifest that was printed from the store carries our marks; they are not its author's.
-    labels = _without(manifest.metadata.labels, [LABEL_SOURCE])
-    annotations = _without(manifest.metadata.annotations, [LAST_APPLIED])
-    return ({**labels, LABEL_SOURCE: source} if source else labels), annotations
-
-
-def _noted(annotations: dict[str, str], manifest: Resource) -> dict[str, str]:
-    labels, own = _own(manifest, "")
-    if not labels and not own:
-        return annotations
-    note = json.dumps({"annotations": sorted(own), "labels": sorted(labels)})
-    return {**annotations, LAST_APPLIED: note}
-
-
-def _last_applied(live: Resource) -> dict[str, list[str]]:
-    """Return the names noted by the last apply; none when the note is absent or was tampered with."""
-    names: dict[str, list[str]] = {"labels": [], "annotations": []}
-    try:
-        note: Any = json.loads(live.metadata.annotations.get(LAST_APPLIED, "{}"))
-    except ValueError:
-        return names
-    for part in names:
-        noted = note.get(part) if isinstance(note, dict) else None
-        if isinstance(noted, list):
-            names[part] = [name for name in noted if isinstance(name, str)]
-    return names
-
-
-def _without(mapping: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    left_out = set(names)
-    return {name: value for name, value in mapping.items() if name not in left_out}
-
-
-def _visible(resource: Resource) -> str:
+def _shown(document: Document) -> str:
     """Return the part of an object that its author writes, as YAML."""
-    document = resource.to_document()
     metadata = document["metadata"]
-    annotations = _without(metadata.get("annotations", {}), [LAST_APPLIED])
+    told = ("name", "namespace", "labels", "annotations")
     shown = {
         "apiVersion": document["apiVersion"],
         "kind": document["kind"],
-        "metadata": {
-            "name": metadata["name"],
-            **({"namespace": metadata["namespace"]} if metadata.get("namespace") else {}),
-            **({"labels": metadata["labels"]} if metadata.get("labels") else {}),
-            **({"annotations": annotations} if annotations else {}),
-        },
+        "metadata": {name: metadata[name] for name in told if metadata.get(name)},
         "spec": document.get("spec", {}),
     }
     text: str = yaml.safe_dump(shown, sort_keys=False, width=1000, allow_unicode=True)

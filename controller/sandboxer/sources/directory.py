@@ -178,8 +178,9 @@ class DirectorySource:
         refused: list[str] = []
         try:
             applied = await apply_resources(
-                self._store, [d.resource for d in wanted.values()], source=self.source
-            )
+                self._store, [d.resource for d in wanted.values()], source=self.source,
+                manager=manager_of(self.source), force=True,
+            )  # fmt: skip
         except ApplyError as error:
             applied = error.applied
             refused = [f"{wanted[key].place}: {why}" for key, why in error.refused.items()]
@@ -321,6 +322,11 @@ def source_id(root: Path) -> str:
     path = Path(os.path.normpath(root.absolute()))
     name = re.sub(r"[^a-z0-9-]", "-", path.name.lower()).strip("-")[:32] or "specs"
     return f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def manager_of(source: str) -> str:
+    """Return the name under which a source owns the fields its manifests name."""
+    return f"source:{source}"
 
 
 def _is_empty(snapshot: Snapshot) -> bool:

@@ -4,25 +4,24 @@ Text to validated resources, or every problem in it with file, line and column.
 `read_documents` takes multi-document YAML, JSON, and `kind: List`. It decides what a manifest is
 (apiVersion, kind, a declarable kind, the namespace it lands in); the shape of a kind is decided by
 its model, whose errors are put into the words of the document here. Limits and syntax are
-`sandboxer.sources.values`.
+`sandboxer.values`.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from sandboxer.kinds import catalog, host, meta, sandbox, schema
+from sandboxer import values
+from sandboxer.kinds import catalog, meta
 from sandboxer.kinds.meta import Key, Resource
-from sandboxer.sources import values
+from sandboxer.kinds.mistakes import MAX_SHOWN_CHARS, called, mistakes_of, shown
 from sandboxer.sources.problems import DocumentError, Problem
-from sandboxer.sources.values import FieldPath, Tree
+from sandboxer.values import FieldPath, Tree
 
 __all__ = [
     "Document",
@@ -32,33 +31,8 @@ __all__ = [
     "read_documents",
 ]
 
-# A value is repeated in a message so that it is recognised; longer ones would hide the message.
-_MAX_SHOWN_CHARS = 60
-
-# Of one document; each is worth a search for what was meant, and a document can hold 50,000.
-_MAX_PROBLEMS = 100
-
 # Deep fields are at 60; a hostile key may be as long as a document.
 _MAX_FIELD_CHARS = 200
-
-# Alternatives pydantic tries for one value; each reports on its own, a person wants one sentence.
-_SCALARS = ("str", "int", "float", "bool")
-
-_WORDS_FOR_PATTERN = {
-    meta.NAME_PATTERN: "may hold lower-case letters, digits, '-' and '.', and begins and ends "
-    "with a letter or digit",
-    meta.NAMESPACE_PATTERN: "may hold lower-case letters, digits and '-', and begins and ends "
-    "with a letter or digit",
-    meta.LABEL_KEY_PATTERN: "is no label key: [prefix/]name with letters, digits, '-', '_' and '.'",
-    meta.LABEL_VALUE_PATTERN: "is no label value: at most 63 letters, digits, '-', '_' and '.', "
-    "beginning and ending with a letter or digit",
-    host.HOST_KEY_PATTERN: "is no public host key: a type and a key, as in "
-    "/etc/ssh/ssh_host_ed25519_key.pub without the comment",
-    host.ADDRESS_PATTERN: "is no host name or address",
-    host.USER_PATTERN: "is no login name",
-    host.ABSOLUTE_PATH_PATTERN: "is no absolute path of letters, digits and ._+-",
-    sandbox.ENV_NAME_PATTERN: "is no name of a variable: letters, digits and '_', no digit first",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +149,7 @@ def _resource(manifest: _Manifest, namespace: str | None) -> Resource | list[Pro
     value = manifest.value
     if not isinstance(value, dict):
         message = "a manifest is a mapping with apiVersion, kind, metadata and spec"
-        return [manifest.problem((), f"{message}; this is {_called(value)}")]
+        return [manifest.problem((), f"{message}; this is {called(value)}")]
     kind = value.get("kind")
     model = catalog.KINDS.get(kind) if isinstance(kind, str) else None
     if problems := _wrong_type(manifest, value, kind):
@@ -199,7 +173,7 @@ def _wrong_type(manifest: _Manifest, value: dict[str, Any], kind: Any) -> list[P
     if version is None:
         problems.append(manifest.problem(("apiVersion",), f"is missing; write {meta.API_VERSION}"))
     elif version != meta.API_VERSION and not problems:
-        message = f"{_shown(version)} is not known; write {meta.API_VERSION}"
+        message = f"{shown(version)} is not known; write {meta.API_VERSION}"
         problems.append(manifest.problem(("apiVersion",), message))
     return problems
 
@@ -208,9 +182,9 @@ def _unknown_kind(kind: Any) -> str:
     if kind == "Event":
         return "events are recorded by the controller, a manifest cannot hold one"
     known = catalog.DECLARABLE_KINDS
-    near = difflib.get_close_matches(str(kind)[:_MAX_SHOWN_CHARS], known, n=1)
+    near = difflib.get_close_matches(str(kind)[:MAX_SHOWN_CHARS], known, n=1)
     rest = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(known)}"
-    return f"{_shown(kind)} is not a known kind; {rest}"
+    return f"{shown(kind)} is not a known kind; {rest}"
 
 
 def _wrong_scope(
@@ -233,77 +207,8 @@ def _in_namespace(value: dict[str, Any], namespace: str | None) -> dict[str, Any
 def _validation_problems(
     manifest: _Manifest, model: type[Resource], err: ValidationError
 ) -> list[Problem]:
-    problems: dict[FieldPath, Problem] = {}
-    for error in err.errors(include_url=False)[:_MAX_PROBLEMS]:
-        path: FieldPath = tuple(part for part in error["loc"] if part != "[key]")
-        if path and path[-1] in _SCALARS and error["type"].endswith("_type"):
-            path = path[:-1]
-            message = f"must be text, a number, true or false, not {_called(error['input'])}"
-        else:
-            message = _message(error, path, model)
-        problems.setdefault(path, manifest.problem(path, message))
-    return list(problems.values())
-
-
-def _message(error: ErrorDetails, path: FieldPath, model: type[Resource]) -> str:  # noqa: PLR0911 - one line per kind of mistake
-    given = error["input"]
-    match error["type"]:
-        case "extra_forbidden":
-            return f"unknown field{_nearest(path, model)}"
-        case "missing":
-            return "is required"
-        case "string_type" if isinstance(given, (int, float)):
-            text = str(given).lower() if isinstance(given, bool) else str(given)
-            return f'must be text; put it in quotes: "{text}"'
-        case "string_type":
-            return f"must be text, not {_called(given)}"
-        case "string_pattern_mismatch":
-            pattern = error["ctx"]["pattern"]
-            words = _WORDS_FOR_PATTERN.get(pattern, f"does not match {pattern}")
-            return f"{_shown(given)} {words}"
-        case "value_error":
-            return str(error["ctx"]["error"])
-        case "literal_error":
-            return f"{_shown(given)} is not one of {error['ctx']['expected']}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"must be a mapping, not {_called(given)}"
-        case "tuple_type" | "list_type":
-            return f"must be a list, not {_called(given)}"
-        case _:
-            words = error["msg"].removeprefix("Input ")
-            return f"{words}, not {_shown(given)}"
-
-
-def _nearest(path: FieldPath, model: type[Resource]) -> str:
-    """Return the "did you mean" of an unknown field, from the fields its neighbours could be."""
-    node = _schema(model)
-    for part in path[:-1]:
-        node = next((item for item in node.get("anyOf", ()) if "properties" in item), node)
-        child = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
-        node = child or {}
-    node = next((item for item in node.get("anyOf", ()) if "properties" in item), node)
-    names = list(node.get("properties", {}))
-    word = str(path[-1])[:_MAX_SHOWN_CHARS]
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if near:
-        return f'; did you mean "{near[0]}"?'
-    return f"; there are {', '.join(names)}" if names else ""
-
-
-@functools.cache
-def _schema(model: type[Resource]) -> dict[str, Any]:
-    return schema.json_schema(model)
-
-
-def _called(value: Any) -> str:
-    """Return what a document's author calls a value of this type."""
-    names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false"}
-    return "nothing" if value is None else names.get(type(value), "a number")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
+    found = mistakes_of(err, model)
+    return [manifest.problem(mistake.path, mistake.message) for mistake in found]
 
 
 def _dotted(path: FieldPath) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from sandboxer.sources.apply import key_of_resource
 from sandboxer.sources.documents import Document, decode_documents
 from sandboxer.sources.problems import DocumentError, Problem
-from sandboxer.sources.values import MAX_TEXT_BYTES
+from sandboxer.values import MAX_TEXT_BYTES
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -204,7 +204,8 @@ def _digest(documents: list[Document]) -> str:
 
 def document_digest(document: Document) -> str:
     """Return the hash of what one document says: 16 hexadecimal digits."""
-    text = document.resource.model_dump_json(by_alias=True, exclude={"status"})
+    # A default that is written out is owned, so it is not the same as one left out.
+    text = document.resource.model_dump_json(by_alias=True, exclude_unset=True, exclude={"status"})
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

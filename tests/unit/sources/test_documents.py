@@ -9,7 +9,7 @@ import pytest
 
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.sources.documents import DocumentError, Problem, decode_documents, read_documents
-from sandboxer.sources.values import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_TEXT_BYTES
+from sandboxer.values import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_TEXT_BYTES
 
 HEAD = "apiVersion: sandboxer.dev/v1alpha1\nkind: Sandbox\nmetadata:\n  name: a\n"
 

@@ -6,7 +6,8 @@ gigabytes or Python objects), duplicate keys (the last would win silently), nest
 `MAX_DEPTH`, documents larger than `MAX_DOCUMENT_BYTES`.
 Plain scalars become what JSON would call them (`true`, `false`, `null`, integers, decimal
 fractions) and text otherwise: YAML 1.1 would turn `no` into False, `22:22` into 1342 and `0777`
-into 511. Nothing here knows what a document means; that is `sandboxer.sources.documents`.
+into 511. Nothing here knows what a document means; that is decided by `sandboxer.sources.documents`
+and `sandboxer.api.bodies`.
 
 Design notes: PyYAML's constructors are not used at all. They raise KeyError, AttributeError,
 IndexError and ValueError for hostile tags (measured with PyYAML 6.0), and they forget positions.
@@ -145,9 +146,9 @@ def _parse_json(text: str) -> Tree | None:
         value = json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_constant=_number,
-            parse_float=_number,
-            parse_int=_number,
+            parse_constant=number,
+            parse_float=number,
+            parse_int=number,
         )
         fits = len(text.encode()) <= MAX_DOCUMENT_BYTES and _depth(value) <= MAX_DEPTH
     except (ValueError, RecursionError):
@@ -162,7 +163,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _number(text: str) -> int | float:
+def number(text: str) -> int | float:
     """Return the number *text* stands for; ValueError when no 64-bit program could hold it."""
     if _INTEGER.fullmatch(text):
         # NOTE: the length is looked at first, int() of a megabyte of digits takes minutes.
@@ -254,7 +255,7 @@ class _Builder:
         if not _NUMBER.fullmatch(text):
             return text
         try:
-            return _number(text)
+            return number(text)
         except ValueError as err:
             self._find(event, path, f"{err}; if it is text, put it in quotes")
             return None
