@@ -87,6 +87,7 @@ def make_engine(
     engine = Engine(store, observer, registry=registry, locks=locks, clock=clock, wants=wants)
     clock.on_advance(engine.queue.promote)
     clock.on_advance(engine.host_queue.promote)
+    clock.on_advance(engine.owner_queue.promote)
     return engine
 
 

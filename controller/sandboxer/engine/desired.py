@@ -237,6 +237,7 @@ def _candidates(
         values = {**profile.spec.inputs, **spec.inputs, **sandbox.spec.inputs}
         try:
             inputs = validate_inputs(values, extension, profile)
+            host = extension.host_name(inputs)
         except InvalidSpecError as error:
             errors.append(error)
             candidates.append(_objecting(spec, extension, str(error)))
@@ -247,6 +248,7 @@ def _candidates(
                     extension=extension,
                     inputs=inputs,
                     host_selector=spec.host_selector,
+                    host=host,
                 )
             )
     return tuple(candidates), errors

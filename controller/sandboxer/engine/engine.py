@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 
 from sandboxer.clock import Clock
 from sandboxer.engine.catalog import ExtensionPass, ProfilePass
+from sandboxer.engine.collecting import Collector
 from sandboxer.engine.hosts import HostPass
 from sandboxer.engine.journal import Journal
 from sandboxer.engine.leasing import Leasing
+from sandboxer.engine.members import POOL, Members
+from sandboxer.engine.newhosts import NewHosts
 from sandboxer.engine.observer import Observer
+from sandboxer.engine.ownership import OWNER, Ownership
 from sandboxer.engine.placements import Placements
+from sandboxer.engine.pools import PoolPass
 from sandboxer.engine.queue import KeyedQueue
 from sandboxer.engine.reconcile import Reconciler
 from sandboxer.engine.wakeups import RESYNC, Resync, Wakeups
@@ -27,6 +33,10 @@ DEFAULT_BUDGET_S = 20.0
 # Probes at the same time, apart from other passes: a host that swallows packets holds a worker
 # until its connection times out, and must not keep sandboxes of living hosts waiting.
 HOST_WORKERS = 16
+
+# Passes over pools and owners at the same time. They only write to the store, a few milliseconds
+# each, and must not wait behind sandboxes that take minutes to provision.
+OWNER_WORKERS = 2
 
 
 class Engine:
@@ -60,7 +70,9 @@ class Engine:
         events = EventRecorder(store, clock)
         self.queue = KeyedQueue(clock)
         self.host_queue = KeyedQueue(clock)
+        self.owner_queue = KeyedQueue(clock)
         self.placements = Placements()
+        ownership, members = Ownership(), Members()
         self.reconciler = Reconciler(
             store=store,
             observer=observer,
@@ -68,6 +80,7 @@ class Engine:
             leasing=Leasing(
                 store=store, placements=self.placements, locks=locks, default_host=default_host
             ),
+            new_hosts=NewHosts(store=store, events=events),
             journal=Journal(store=store, events=events, clock=clock),
             clock=clock,
         )
@@ -75,8 +88,11 @@ class Engine:
             self.queue,
             store,
             host_queue=self.host_queue,
+            owner_queue=self.owner_queue,
             observer=observer,
             placements=self.placements,
+            ownership=ownership,
+            members=members,
             clock=clock,
             wants=wants,
         )
@@ -85,7 +101,7 @@ class Engine:
             observer=observer,
             placements=self.placements,
             events=events,
-            wake=self.wakeups.wake,
+            wake=partial(self.wakeups.wake, trigger="host"),
             clock=clock,
             rng=rng,
         )
@@ -106,22 +122,39 @@ class Engine:
         self.host_workers = Workers(
             self.host_queue, {"Host": hosts}, locks=locks, rng=rng, count=HOST_WORKERS
         )
+        self.pools = PoolPass(store=store, members=members, events=events, clock=clock)
+        collector = Collector(store=store, ownership=ownership, events=events, clock=clock)
+        self.owner_workers = Workers(
+            self.owner_queue,
+            {POOL: self.pools, OWNER: collector},
+            locks=locks,
+            rng=rng,
+            count=OWNER_WORKERS,
+        )
+
+    @property
+    def queues(self) -> tuple[KeyedQueue, ...]:
+        """All queues, each with workers of its own."""
+        return self.queue, self.host_queue, self.owner_queue
 
     @property
     def idle(self) -> bool:
         """Whether nothing is due and nothing is being worked on."""
-        queues = (self.queue, self.host_queue)
-        return not any(len(queue) or queue.processing for queue in queues)
+        return not any(len(queue) or queue.processing for queue in self.queues)
+
+    @property
+    def _all_workers(self) -> tuple[Workers, ...]:
+        return self.workers, self.host_workers, self.owner_workers
 
     async def run(self) -> None:
         """Reconcile until `stop`; also ends when it is cancelled, abandoning running passes."""
         self.wakeups.start()
         try:
-            await asyncio.gather(self.workers.run(), self.host_workers.run())
+            await asyncio.gather(*(workers.run() for workers in self._all_workers))
         finally:
             self.wakeups.stop()
-            self.queue.shutdown(discard=True)
-            self.host_queue.shutdown(discard=True)
+            for queue in self.queues:
+                queue.shutdown(discard=True)
 
     async def stop(self, *, budget_s: float = DEFAULT_BUDGET_S) -> bool:
         """
@@ -132,6 +165,6 @@ class Engine:
         """
         self.wakeups.stop()
         finished = await asyncio.gather(
-            self.workers.stop(budget_s=budget_s), self.host_workers.stop(budget_s=budget_s)
+            *(workers.stop(budget_s=budget_s) for workers in self._all_workers)
         )
         return all(finished)

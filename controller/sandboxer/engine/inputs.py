@@ -87,7 +87,7 @@ def _inputs_error(error: ValidationError, extension: Extension) -> InvalidSpecEr
     if first["type"] == "extra_forbidden":
         known = sorted(extension.inputs_model.model_fields)
         close = difflib.get_close_matches(name, known, n=1)
-        remedy = f"Did you mean {close[0]!r}?" if close else f"It takes: {', '.join(known)}."
+        remedy = f'Did you mean "{close[0]}"?' if close else f"It takes: {', '.join(known)}."
         message = f"{field}: {extension.name} takes no input of that name."
     else:
         remedy = ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from sandboxer.clock import Clock
 from sandboxer.engine import record
 from sandboxer.engine.story import sandbox_news
+from sandboxer.engine.trigger import TRIGGER
 from sandboxer.errors import (
     ConflictError,
     NotFoundError,
@@ -19,7 +20,7 @@ from sandboxer.errors import (
 )
 from sandboxer.kinds.meta import Key
 from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
-from sandboxer.store import EventRecorder, Store
+from sandboxer.store import Cause, EventRecorder, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +33,21 @@ class Journal:
     _accepted: dict[str, float] = field(default_factory=dict)
     """Monotonic seconds at which a sandbox that is not ready yet was accepted, by uid."""
 
-    async def write(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
+    async def write(
+        self, sandbox: Sandbox, status: SandboxStatus, *, cause: Cause | None = None
+    ) -> Sandbox:
         """
-        Write a status, and an event for each change of state; nothing when it says nothing new.
+        Write a status with what it tells; nothing when it says nothing new.
 
         Args:
             sandbox: As it was read.
             status: What it is to say.
+            cause: Who says it, when that is not this pass of the controller.
 
         Raises:
             ConflictError: The sandbox changed since it was read.
         """
-        return sandbox if status == sandbox.status else await self._put(sandbox, status)
+        return sandbox if status == sandbox.status else await self._put(sandbox, status, cause)
 
     async def intend(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
         """
@@ -69,7 +73,8 @@ class Journal:
         """Replace what holds the object back; the last one taken away removes it."""
         self._accepted.pop(sandbox.metadata.uid, None)
         metadata = sandbox.metadata.model_copy(update={"finalizers": tuple(finalizers)})
-        return await self.store.update(sandbox.model_copy(update={"metadata": metadata}))
+        kept = sandbox.model_copy(update={"metadata": metadata})
+        return await self.store.update(kept, cause=Cause(trigger=TRIGGER.get()))
 
     @asynccontextmanager
     async def recording(
@@ -111,24 +116,33 @@ class Journal:
             await self.write(sandbox, record.failed(sandbox, action, failure, self.clock.now()))
             raise
 
-    async def _put(self, sandbox: Sandbox, status: SandboxStatus) -> Sandbox:
-        stored = await self.store.update_status(sandbox.model_copy(update={"status": status}))
-        took_s = self._took_s(sandbox, status)
+    async def _put(
+        self, sandbox: Sandbox, status: SandboxStatus, cause: Cause | None = None
+    ) -> Sandbox:
+        news = sandbox_news(sandbox, status, took_s=self._took_s(sandbox, status))
+        stored = await self.store.update_status(
+            sandbox.model_copy(update={"status": status}),
+            cause=cause or Cause(trigger=TRIGGER.get()),
+            news=news,
+        )
+        self._note_start(sandbox, status)
         # Together, so that they share one transaction of the store.
         await asyncio.gather(
-            *(
-                self.events.record(stored, news.reason, news.message, type=news.type)
-                for news in sandbox_news(sandbox, status, took_s=took_s)
-            )
+            *(self.events.record(stored, n.reason, n.message, type=n.type) for n in news)
         )
         return stored
 
     def _took_s(self, sandbox: Sandbox, status: SandboxStatus) -> float | None:
         """Return the seconds from acceptance to readiness, when this process saw both."""
-        uid, now_s = sandbox.metadata.uid, self.clock.monotonic_s()
-        if sandbox.status.condition("Accepted") is None:
-            self._accepted[uid] = now_s
-        if not status.is_true("Ready") and sandbox.metadata.deletion_timestamp is None:
+        accepted_s = self._accepted.get(sandbox.metadata.uid)
+        if accepted_s is None or not status.is_true("Ready"):
             return None
-        accepted_s = self._accepted.pop(uid, None)
-        return None if accepted_s is None else now_s - accepted_s
+        return self.clock.monotonic_s() - accepted_s
+
+    def _note_start(self, sandbox: Sandbox, status: SandboxStatus) -> None:
+        """Note when a sandbox was accepted, until it is ready or goes."""
+        uid = sandbox.metadata.uid
+        if status.is_true("Ready") or sandbox.metadata.deletion_timestamp is not None:
+            self._accepted.pop(uid, None)
+        elif sandbox.status.condition("Accepted") is None:
+            self._accepted[uid] = self.clock.monotonic_s()

@@ -61,8 +61,8 @@ class HostReport(Protocol):
 class Observer(Protocol):
     """`sandboxer.telemetry.Telemetry`, as far as the engine uses it."""
 
-    on_change: Callable[[str, Collection[str]], None] | None
-    """Called with a host's name and the uids whose observation changed."""
+    on_change: Callable[[str, Collection[str], str], None] | None
+    """Called with a host's name, the uids whose observation changed, and `probe` or `events`."""
 
     def view(self, extension: str, host_name: str, uid: str, /) -> View:
         """Return what is known, from memory."""

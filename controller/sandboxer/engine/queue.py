@@ -1,8 +1,9 @@
 """
 The queue of keys: what has to be looked at, in which order, and not before when.
 
-It holds keys and nothing else: no reason, no payload, no task or timer per key. One key is worked
-on by one worker at a time; asked for again meanwhile, it comes back once, afterwards.
+It holds keys, each with a word for the record that says what woke it, and nothing else: no payload,
+no task or timer per key. One key is worked on by one worker at a time; asked for again meanwhile, it
+comes back once, afterwards.
 
 Design notes:
 
@@ -39,6 +40,8 @@ class Item(NamedTuple):
 
     key: Key
     priority: int
+    trigger: str = ""
+    """What woke it, for the record; nothing is decided by it."""
 
 
 class KeyedQueue:
@@ -54,6 +57,7 @@ class KeyedQueue:
         # Priority of each key that needs work, whether it is queued or being worked on.
         self._dirty: dict[Key, int] = {}
         self._processing: set[Key] = set()
+        self._triggers: dict[Key, str] = {}
         # First come, first served within a level. A key may have stale entries here; it is queued
         # at the level that `_dirty` names.
         self._levels: dict[int, deque[Key]] = {}
@@ -79,7 +83,14 @@ class KeyedQueue:
         """Number of keys handed out and not yet done."""
         return len(self._processing)
 
-    def add(self, key: Key, *, priority: int = PRIORITY_CHANGE, after_s: float = 0.0) -> None:
+    def add(
+        self,
+        key: Key,
+        *,
+        priority: int = PRIORITY_CHANGE,
+        after_s: float = 0.0,
+        trigger: str = "",
+    ) -> None:
         """
         Ask for *key* to be worked on.
 
@@ -87,9 +98,12 @@ class KeyedQueue:
             key: Which object.
             priority: Higher is handed out first.
             after_s: Seconds from now before which it is not handed out; 0 or less means now.
+            trigger: What woke it; of several the first that is due is kept.
         """
         if self._closed:
             return
+        if trigger and (key not in self._triggers or (after_s <= 0 and key not in self._dirty)):
+            self._triggers[key] = trigger
         if after_s > 0:
             self._delay(key, priority, after_s)
             return
@@ -150,6 +164,7 @@ class KeyedQueue:
             self._timer = None
         if discard:
             self._dirty.clear()
+            self._triggers.clear()
             self._levels.clear()
             self._order.clear()
         if not self._processing and not self._dirty:
@@ -221,7 +236,7 @@ class KeyedQueue:
                 if dirty.get(key) == priority and key not in self._processing:
                     del dirty[key]
                     self._processing.add(key)
-                    return Item(key, priority)
+                    return Item(key, priority, self._triggers.pop(key, ""))
         return None
 
     def _wake_one(self) -> None:

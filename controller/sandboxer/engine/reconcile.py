@@ -27,6 +27,7 @@ from sandboxer.engine import record
 from sandboxer.engine.desired import with_secrets
 from sandboxer.engine.journal import Journal
 from sandboxer.engine.leasing import Leasing
+from sandboxer.engine.newhosts import NewHosts
 from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.plan import Situation, Step, next_step
@@ -36,7 +37,7 @@ from sandboxer.extension import Extension, Observation
 from sandboxer.kinds.meta import FINALIZER, Key
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.routing import NoFit, isolation_objection
-from sandboxer.store import Store
+from sandboxer.store import Cause, Store
 
 # Seconds an extension may take for one action. Generous: it covers a pull of several GB; it only
 # has to end a call that would hang for ever.
@@ -61,6 +62,7 @@ class Reconciler:
     observer: Observer
     extensions: Mapping[str, Extension]
     leasing: Leasing
+    new_hosts: NewHosts
     journal: Journal
     clock: Clock
 
@@ -138,6 +140,10 @@ class Reconciler:
         async with self.leasing.alone():
             sandbox, choice = sight.sandbox, self.leasing.choose(sight.known_wish)
             if isinstance(choice, NoFit):
+                async with self.journal.recording(sandbox, "Route"):
+                    await self.new_hosts.make(sandbox, sight.known_wish)
+                choice = self.leasing.choose(sight.known_wish)
+            if isinstance(choice, NoFit):
                 status = record.not_routed(sandbox, choice, self.clock.now())
                 return self._done(await self.journal.write(sandbox, status))
             await self.journal.write(sandbox, record.routed(sandbox, choice, self.clock.now()))
@@ -206,14 +212,16 @@ class Reconciler:
         return Done(after_s=0)
 
     async def _expire(self, sight: Sight, step: Step) -> Done:
+        cause = Cause("expiry", "expiry", because=step.message)
         expired = record.expired(sight.sandbox, step, self.clock.now())
-        metadata = (await self.journal.write(sight.sandbox, expired)).metadata
+        metadata = (await self.journal.write(sight.sandbox, expired, cause=cause)).metadata
         await self.store.delete(
             Sandbox,
             metadata.name,
             metadata.namespace or "",
             uid=metadata.uid,
             resource_version=metadata.resource_version,
+            cause=cause,
         )
         return Done(after_s=0)
 

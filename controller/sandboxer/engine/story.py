@@ -1,9 +1,10 @@
 """
 The story of a sandbox: one event for each thing that happened to it, in a sentence.
 
-Events are told from two statuses, the one before a write and the one after it, so whatever leads
-to a change of state is told the same way, and nothing is told twice. Conditions say how things
-are; only what a person would want to know later becomes an event.
+News are told from two statuses, the one before a write and the one after it, so whatever leads to
+a change of state is told the same way, and nothing is told twice. Conditions say how things are;
+only what a person would want to know later becomes news. They are kept as transitions, with the
+status itself and for longer than the sandbox lives, and as events for who watches.
 """
 
 from __future__ import annotations
@@ -14,24 +15,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sandboxer.engine.conditions import restated
+from sandboxer.engine.evidence import evidence_of
 from sandboxer.kinds.host import Host, HostStatus
 from sandboxer.kinds.meta import Status
 from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
+from sandboxer.store import News
 
 _DRIFT_ANSWERS = {
     "Drift": "It is repaired now.",
     "DriftReported": "It is left as it is, as spec.driftPolicy asks.",
     "RepairPostponed": "It was repaired often; the next repair waits a little.",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """A change of state that is worth an event."""
-
-    reason: str
-    message: str
-    type: Literal["Normal", "Warning"] = "Normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,11 @@ class _Scene:
     def reason(self, type_: str) -> str:
         condition = self.after.condition(type_)
         return condition.reason if condition is not None else ""
+
+    @property
+    def evidence(self) -> dict[str, str]:
+        """What was seen on the backend when something is not as wished."""
+        return evidence_of(self.sandbox, self.after)
 
 
 def sandbox_news(
@@ -142,7 +141,7 @@ def _drifted(scene: _Scene) -> News | None:
         return None
     answer = _DRIFT_ANSWERS.get(scene.reason("Drifted"), "")
     message = f"{scene.message('Drifted')} {answer}".rstrip()
-    return News(reason="Drifted", message=message, type="Warning")
+    return News(reason="Drifted", message=message, type="Warning", evidence=scene.evidence)
 
 
 def _begun(scene: _Scene) -> News | None:
@@ -208,9 +207,8 @@ def _waiting(scene: _Scene) -> News | None:
     was_ready = scene.before.is_true("Ready")
     if ready.reason == "Starting" and not was_ready:
         return None
-    return News(
-        reason=ready.reason, message=ready.message, type="Warning" if was_ready else "Normal"
-    )
+    type_: Literal["Normal", "Warning"] = "Warning" if was_ready else "Normal"
+    return News(reason=ready.reason, message=ready.message, type=type_, evidence=scene.evidence)
 
 
 def _failed(scene: _Scene) -> News | None:
@@ -236,13 +234,22 @@ def _attempts(status: SandboxStatus) -> int:
 
 
 def _warning(scene: _Scene, type_: str) -> News:
-    return News(reason=scene.reason(type_), message=scene.message(type_), type="Warning")
+    action = {"action": scene.after.intention.action} if scene.after.intention else {}
+    return News(
+        reason=scene.reason(type_),
+        message=scene.message(type_),
+        type="Warning",
+        evidence={**scene.evidence, **action},
+    )
 
 
 def _expired(scene: _Scene) -> News | None:
     if not scene.became("Expired"):
         return None
-    return News(reason="Expired", message=f"{scene.message('Expired')} It is deleted.")
+    lifetime = scene.sandbox.spec.lifetime
+    evidence = {"ttl": str(lifetime.ttl)} if lifetime.ttl is not None else {}
+    message = f"{scene.message('Expired')} It is deleted."
+    return News(reason="Expired", message=message, evidence=evidence)
 
 
 def _torn_down(scene: _Scene) -> News | None:

@@ -11,35 +11,38 @@ import json
 from collections.abc import Callable, Collection, Iterable
 
 from sandboxer.clock import Clock
+from sandboxer.engine.members import POOL, Members
 from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
+from sandboxer.engine.ownership import OWNER, Ownership, owner_key
 from sandboxer.engine.placements import Placed, Placements, placed_from
 from sandboxer.engine.queue import PRIORITY_CHANGE, PRIORITY_RESYNC, KeyedQueue
 from sandboxer.errors import TransientError
+from sandboxer.kinds.catalog import KINDS
 from sandboxer.kinds.meta import Key
 from sandboxer.store import Change, Entry, Store
 
 RESYNC = Key("Resync", "", "all")
-"""No object: the key whose pass queues every sandbox."""
+"""No object: the key whose pass queues every sandbox, pool and owner."""
 
-# Seconds until every sandbox is looked at although nothing was heard of it: bounds what a lost
+# Seconds until everything is looked at although nothing was heard of it: bounds what a lost
 # wake-up costs. 2,000 passes over settled sandboxes take about a second.
 RESYNC_S = 1800.0
 
 
 class Resync:
     """
-    A pass over no object: it queues every sandbox, and comes back.
+    A pass over no object: it queues every sandbox, pool and owner, and comes back.
 
     Args:
-        wakeups: Where sandboxes are queued.
+        wakeups: Where they are queued.
     """
 
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
     async def reconcile(self, _key: Key) -> Done:
-        """Queue every sandbox."""
+        """Queue everything."""
         self._wakeups.resync()
         return Done(after_s=RESYNC_S)
 
@@ -54,9 +57,12 @@ class Wakeups:
     Args:
         queue: Where they go.
         host_queue: Where hosts go, which have workers of their own.
+        owner_queue: Where pools and owners go, likewise.
         store: Its changes are followed.
         observer: Its changes are followed.
         placements: Kept up to date here.
+        ownership: Kept up to date here.
+        members: Kept up to date here.
         clock: Wall-clock time, for expiries.
         wants: Says which keys this process works on; others are left to their controller.
     """
@@ -67,16 +73,21 @@ class Wakeups:
         store: Store,
         *,
         host_queue: KeyedQueue,
+        owner_queue: KeyedQueue,
         observer: Observer,
         placements: Placements,
+        ownership: Ownership,
+        members: Members,
         clock: Clock,
         wants: Callable[[Key], bool],
     ) -> None:
         self._queue = queue
-        self._host_queue = host_queue
+        self._queues = {"Host": host_queue, POOL: owner_queue, OWNER: owner_queue}
         self._store = store
         self._observer = observer
         self._placements = placements
+        self._ownership = ownership
+        self._members = members
         self._clock = clock
         self._wants = wants
         # What of a host matters to sandboxes, by name; see `_host_fingerprint`.
@@ -91,14 +102,19 @@ class Wakeups:
         self._observer.on_change = self.observed
         for entry in self._store.entries("Sandbox"):
             self._placements.put(placed_from(entry.key, entry.body))
+            self._members.put(entry)
+        for kind in KINDS:
+            for entry in self._store.entries(kind):
+                self._ownership.put(entry)
         for entry in self._store.entries("Host"):
             self._hosts[entry.key.name] = _host_fingerprint(entry)
             self.wake([entry.key])
-        for kind in ("Host", "Profile", "Extension"):
+        for kind in ("Host", "Profile", "Extension", POOL):
             for entry in self._store.entries(kind):
                 self._generations[entry.key] = _generation(entry)
-        for kind in ("Sandbox", "Profile", "Extension"):
+        for kind in ("Profile", "Extension"):
             self.wake((e.key for e in self._store.entries(kind)), priority=PRIORITY_RESYNC)
+        self.resync()
         self._queue.add(RESYNC, priority=PRIORITY_RESYNC, after_s=RESYNC_S)
 
     def stop(self) -> None:
@@ -109,32 +125,39 @@ class Wakeups:
         self._observer.on_change = None
 
     def resync(self) -> None:
-        """Queue every sandbox once, behind everything that changed."""
-        self.wake(self._placements.keys(), priority=PRIORITY_RESYNC)
+        """Queue every sandbox, pool and owner once, behind everything that changed."""
+        pools = [entry.key for entry in self._store.entries(POOL)]
+        owners = map(owner_key, self._ownership.owners())
+        self.wake([*self._placements.keys(), *pools, *owners], priority=PRIORITY_RESYNC)
 
-    def wake(self, keys: Iterable[Key], *, priority: int = PRIORITY_CHANGE) -> None:
-        """Queue those of *keys* this process works on."""
+    def wake(
+        self, keys: Iterable[Key], *, priority: int = PRIORITY_CHANGE, trigger: str = ""
+    ) -> None:
+        """Queue those of *keys* this process works on; for *trigger* see `trigger.py`."""
         for key in keys:
-            if self._wants(key):
-                queue = self._host_queue if key.kind == "Host" else self._queue
-                queue.add(key, priority=priority)
+            if self._is_wanted(key):
+                queue = self._queues.get(key.kind, self._queue)
+                queue.add(key, priority=priority, trigger=trigger)
 
-    def observed(self, _host: str, uids: Collection[str]) -> None:
+    def observed(self, _host: str, uids: Collection[str], trigger: str) -> None:
         """Wake the sandboxes whose observation changed."""
         keys = (self._placements.key_of(uid) for uid in uids)
-        self.wake(key for key in keys if key is not None)
+        self.wake((key for key in keys if key is not None), trigger=trigger)
 
     def changed(self, change: Change) -> None:
         """Wake what a change of the store matters to."""
         kind = change.entry.key.kind
+        self.wake(map(owner_key, self._ownership.changed(change)))
         if kind == "Sandbox":
             self._sandbox_changed(change)
+            self.wake(self._members.changed(change))
         elif kind == "Host":
             self._host_changed(change)
-        elif kind in ("Profile", "Extension") and self._is_news(change):
+        elif kind in ("Profile", "Extension", POOL) and self._is_news(change):
             self.wake([change.entry.key])
             if kind == "Profile":
-                self.wake(self._placements.with_profile(change.entry.key.name))
+                keys = self._placements.with_profile(change.entry.key.name)
+                self.wake(keys, trigger="profile")
 
     def _sandbox_changed(self, change: Change) -> None:
         key = change.entry.key
@@ -146,8 +169,8 @@ class Wakeups:
         placed = placed_from(key, change.entry.body)
         before = self._placements.put(placed)
         if before is None or _wish(before) != _wish(placed):
-            self.wake([key])
-        elif placed.expires_at is not None and not placed.deleting and self._wants(key):
+            self.wake([key], trigger=_trigger(before, placed))
+        elif placed.expires_at is not None and not placed.deleting and self._is_wanted(key):
             left_s = (placed.expires_at - self._clock.now()).total_seconds()
             self._queue.add(key, after_s=max(0.0, left_s))
         if before is not None and before.host != placed.host:
@@ -159,7 +182,7 @@ class Wakeups:
 
     def _left(self, host: str) -> None:
         """There is room on a host: for those that wait, and for its own deletion."""
-        self.wake(self._placements.unrouted())
+        self.wake(self._placements.unrouted(), trigger="room")
         key = Key("Host", "", host)
         entry = self._store.entry(key)
         if entry is not None and entry.deleting:
@@ -177,8 +200,14 @@ class Wakeups:
             del self._hosts[name]
         else:
             self._hosts[name] = fingerprint
-        self.wake(self._placements.on_host(name))
-        self.wake(self._placements.unrouted())
+        self.wake(self._placements.on_host(name), trigger="host")
+        self.wake(self._placements.unrouted(), trigger="host")
+
+    def _is_wanted(self, key: Key) -> bool:
+        """Tell whether this process works on a key: it wants it, or the pool that it belongs to."""
+        if key.kind == OWNER:
+            return self._wants(key) or any(map(self._wants, self._ownership.named_owners(key.name)))
+        return self._wants(key) or any(map(self._wants, self._ownership.owners_of(key)))
 
     def _is_news(self, change: Change) -> bool:
         entry = change.entry
@@ -192,6 +221,12 @@ class Wakeups:
 
 def _wish(placed: Placed) -> tuple[str, int, bool]:
     return placed.uid, placed.generation, placed.deleting
+
+
+def _trigger(before: Placed | None, placed: Placed) -> str:
+    if before is None or before.uid != placed.uid:
+        return "created"
+    return "deletion" if placed.deleting else "spec"
 
 
 def _generation(entry: Entry) -> tuple[str, int, bool]:

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.queue import Item, KeyedQueue
+from sandboxer.engine.trigger import TRIGGER
 from sandboxer.errors import ConflictError, NotFoundError, SandboxerError, TransientError, Waiting
 from sandboxer.kinds.meta import Key
 from sandboxer.store import KeyLocks
@@ -143,6 +144,7 @@ class Workers:
 
     async def _pass(self, item: Item) -> None:
         try:
+            TRIGGER.set(item.trigger)
             with self._locks.try_key(item.key) as mine:
                 after_s = await self._run(item.key) if mine else LOCKED_DELAY_S
         except SandboxerError as unlockable:
@@ -206,7 +208,8 @@ class Workers:
 
     def _again(self, item: Item, after_s: float | None) -> None:
         if after_s is not None:
-            self._queue.add(item.key, priority=item.priority, after_s=after_s)
+            trigger = "retry" if item.key in self._failures else item.trigger
+            self._queue.add(item.key, priority=item.priority, after_s=after_s, trigger=trigger)
 
 
 def _is_cancelled() -> bool:

@@ -5,21 +5,27 @@ from __future__ import annotations
 from sandboxer.kinds.event import Event
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import Resource
+from sandboxer.kinds.namespace import Namespace
+from sandboxer.kinds.pool import SandboxPool
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.registration import Extension
 from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.kinds.secret import Secret
 
 KINDS: dict[str, type[Resource]] = {
     "Sandbox": Sandbox,
+    "SandboxPool": SandboxPool,
     "Host": Host,
     "Profile": Profile,
     "Extension": Extension,
     "Event": Event,
+    "Namespace": Namespace,
+    "Secret": Secret,
 }
 """By kind, in the order `sandboxer get all` and `api-resources` show them."""
 
-DECLARABLE_KINDS = ("Extension", "Host", "Profile", "Sandbox")
-"""Kinds a manifest may hold, in the order they are applied; events are only recorded."""
+DECLARABLE_KINDS = ("Extension", "Host", "Profile", "Sandbox", "SandboxPool")
+"""Kinds a manifest may hold, in the order they are applied: those of our own group."""
 
 
 def find_kind(word: str) -> type[Resource] | None:

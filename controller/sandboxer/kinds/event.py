@@ -20,12 +20,18 @@ class ObjectReference(Model):
     namespace: str = ""
     name: str
     uid: str = ""
+    resource_version: str | None = None
+    """Version it had, when whoever noticed says so."""
+    field_path: str | None = None
+    """Part of it that is meant (`spec.containers{web}`)."""
 
 
 class EventSource(Model):
     """Who noticed."""
 
     component: str = "sandboxer"
+    host: str | None = None
+    """Machine it was noticed on."""
 
 
 class Event(Resource):
@@ -62,3 +68,11 @@ class Event(Resource):
     """Last time."""
     source: EventSource = EventSource()
     """Who noticed."""
+    event_time: Timestamp | None = None
+    """When it happened, as newer clients of Kubernetes write it."""
+    reporting_component: str | None = None
+    """Who noticed, as newer clients write it."""
+    reporting_instance: str | None = None
+    """Which one of several that notice."""
+    action: str | None = None
+    """What was being done."""

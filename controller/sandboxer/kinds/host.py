@@ -21,6 +21,7 @@ LOCAL_HOST = "local"
 ADDRESS_PATTERN = r"^[A-Za-z0-9:]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?$"
 USER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
 ABSOLUTE_PATH_PATTERN = r"^/[A-Za-z0-9_][A-Za-z0-9_./+-]{0,1000}$"
+SSH_ALIAS_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 HOST_KEY_PATTERN = r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]{16,2048}$"
 
 
@@ -56,19 +57,23 @@ class HostSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rule(
-            "self.transport != 'ssh' || has(self.address)",
-            "address is required when transport is ssh",
+            "self.transport != 'ssh' || has(self.address) != has(self.sshAlias)",
+            "transport ssh needs either address or sshAlias",
         )
     )
 
     transport: Literal["ssh", "local"] = "ssh"
     """`local` is the controller's own machine, without SSH."""
     address: Annotated[str, Field(pattern=ADDRESS_PATTERN)] | None = None
-    """Host name or IP address; required for `ssh`."""
+    """Host name or IP address; `ssh` needs it or `sshAlias`."""
+    ssh_alias: Annotated[str, Field(pattern=SSH_ALIAS_PATTERN)] | None = None
+    """Alias in ~/.ssh/config of the controller's user; address, port, user, keys, certificates and jump hosts come from there, and the host key from the user's known_hosts."""
+    tunnel_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    """Local end of a reverse tunnel the machine opened: `sshAlias` is reached at 127.0.0.1 on this port."""
     port: Annotated[int, Field(ge=1, le=65535)] = 22
-    """TCP port of the SSH server."""
+    """TCP port of the SSH server; not read beside `sshAlias`."""
     user: Annotated[str, Field(pattern=USER_PATTERN)] = "root"
-    """Login name."""
+    """Login name; not read beside `sshAlias`."""
     identity_file: Annotated[str, Field(pattern=r"^[/~]")] | None = None
     """Private key on the controller's machine; absent means the usual files in ~/.ssh."""
     host_key: Annotated[str, Field(pattern=HOST_KEY_PATTERN)] | None = None
@@ -90,8 +95,11 @@ class HostSpec(Model):
 
     @model_validator(mode="after")
     def _reachable(self) -> HostSpec:
-        if self.transport == "ssh" and self.address is None:
-            msg = "address is required when transport is ssh"
+        if self.transport == "ssh" and (self.address is None) == (self.ssh_alias is None):
+            msg = "transport ssh needs either address or sshAlias"
+            raise ValueError(msg)
+        if self.tunnel_port is not None and self.ssh_alias is None:
+            msg = "tunnelPort needs sshAlias; else give address 127.0.0.1 and port"
             raise ValueError(msg)
         return self
 
@@ -129,7 +137,7 @@ class HostFacts(Model):
     systemd: bool = False
     """Whether the engine can run health checks by itself (podman needs systemd for it)."""
     tools: dict[str, str] = {}
-    """Path of each optional tool found: `bwrap`, `unshare`, `flock`, `rsync`, `setsid`."""
+    """Path of each optional tool found: `bwrap`, `unshare`, `flock`, `packer`, `rsync`, `setsid`."""
 
 
 class HostLoad(Model):

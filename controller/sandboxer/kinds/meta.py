@@ -192,6 +192,17 @@ class Column(Model):
     description: str = ""
 
 
+class ScalePaths(Model):
+    """Where a kind keeps what its `/scale` shows, in the CRD's simple JSONPath."""
+
+    spec_replicas: str = ".spec.replicas"
+    """How many are wanted; what a scale writes."""
+    status_replicas: str = ".status.replicas"
+    """How many there are."""
+    label_selector: str = ".status.selector"
+    """Text of a label selector that finds them."""
+
+
 class Resource(Model):
     """Base of every kind: apiVersion, kind, metadata; subclasses add spec and status."""
 
@@ -199,6 +210,8 @@ class Resource(Model):
     short_names: ClassVar[tuple[str, ...]] = ()
     namespaced: ClassVar[bool] = True
     columns: ClassVar[tuple[Column, ...]] = ()
+    scale: ClassVar[ScalePaths | None] = None
+    """Set by kinds that can be scaled (`kubectl scale`)."""
 
     api_version: str
     kind: str

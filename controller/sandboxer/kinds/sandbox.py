@@ -193,11 +193,22 @@ class Intention(Model):
     """How often it was tried and failed; 0 while the first try is under way."""
 
 
+class Ending(Model):
+    """How a program ended, as the engine that ran it knows."""
+
+    exit_code: int
+    """Exit status; 128 + N after signal N."""
+    oom_killed: bool = False
+    """Whether the kernel killed it because it needed more memory than it may have."""
+    ended_at: Timestamp | None = None
+    """When, by the host's clock."""
+
+
 class ResourceSeen(Model):
     """One thing on the backend that carries this sandbox's uid."""
 
     kind: str
-    """`container`, `network`, `volume`, `workspace`, `process`."""
+    """`container`, `network`, `volume`, `workspace`, `process`, `build`, `artifact`."""
     name: str
     """The backend's name for it."""
     state: str
@@ -206,6 +217,25 @@ class ResourceSeen(Model):
     """`healthy`, `unhealthy`, `starting`, or empty where there is no check."""
     detail: str = ""
     """Exit code or other evidence."""
+    digest: str = ""
+    """`sha256:` and the checksum in hex, of an artifact; empty where nothing is summed."""
+    ending: Ending | None = None
+    """How it ended, of a program that does not run and whose backend says it."""
+
+
+class Tunnel(Model):
+    """A reverse tunnel by which a machine is reached; somebody else keeps it up."""
+
+    name: str
+    """What the tunnel is for: the machine's alias."""
+    local_address: str = "127.0.0.1"
+    """Where it ends on the controller's machine."""
+    local_port: Annotated[int, Field(ge=1, le=65535)]
+    """Port it ends at there."""
+    remote_port: Annotated[int, Field(ge=1, le=65535)] = 22
+    """Port of the SSH server on the machine."""
+    owner: str = ""
+    """Who keeps it up, as the port registry says."""
 
 
 class Reachability(Model):
@@ -213,8 +243,12 @@ class Reachability(Model):
 
     ssh_target: str = ""
     """`user@address:port` of the host, empty when it is the local machine."""
+    ssh_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port in `sshTarget`, for programs."""
     remote_dir: str = ""
     """Workspace directory on the host."""
+    tunnel: Tunnel | None = None
+    """The reverse tunnel the SSH connection takes, if it takes one."""
     ports: dict[str, int] = {}
     """Published port on the host's loopback address, by port name."""
 

@@ -29,7 +29,7 @@ import yaml
 
 from sandboxer.kinds import tables
 from sandboxer.kinds.catalog import DECLARABLE_KINDS, KINDS
-from sandboxer.kinds.meta import API_VERSION, GROUP, VERSION, Resource
+from sandboxer.kinds.meta import API_VERSION, GROUP, VERSION, Model, ObjectMeta, Resource
 
 JSON = dict[str, Any]
 
@@ -84,7 +84,7 @@ def custom_resource_definition(model: type[Resource]) -> JSON:
                     "served": True,
                     "storage": True,
                     "schema": {"openAPIV3Schema": structural_schema(model)},
-                    "subresources": {"status": {}},
+                    "subresources": _subresources(model),
                     "additionalPrinterColumns": _printer_columns(model),
                 }
             ],
@@ -100,7 +100,7 @@ def structural_schema(model: type[Resource]) -> JSON:
     properties["kind"] = {"type": "string"}
     properties["metadata"] = {"type": "object"}
     # A status subresource drops whatever a create says of status, its default included.
-    properties["status"].pop("default", None)
+    properties.get("status", {}).pop("default", None)
     schema["required"] = [name for name in schema.get("required", ()) if name == "spec"]
     if not schema["required"]:
         del schema["required"]
@@ -113,9 +113,28 @@ def structural_schema(model: type[Resource]) -> JSON:
     return schema
 
 
+def metadata_schema() -> JSON:
+    """Return the structural schema of `metadata`, which a CRD leaves to Kubernetes."""
+    return _structural(_resolved(ObjectMeta))
+
+
 def kind_of(model: type[Resource]) -> str:
     """Return the `kind` of a model."""
     return next(kind for kind, known in KINDS.items() if known is model)
+
+
+def _subresources(model: type[Resource]) -> JSON:
+    if model.scale is None:
+        return {"status": {}}
+    paths = model.scale
+    return {
+        "status": {},
+        "scale": {
+            "specReplicasPath": paths.spec_replicas,
+            "statusReplicasPath": paths.status_replicas,
+            "labelSelectorPath": paths.label_selector,
+        },
+    }
 
 
 def _printer_columns(model: type[Resource]) -> list[JSON]:
@@ -131,7 +150,7 @@ def _printer_columns(model: type[Resource]) -> list[JSON]:
     ]
 
 
-def _resolved(model: type[Resource]) -> JSON:
+def _resolved(model: type[Model]) -> JSON:
     """Return pydantic's schema with every `$ref` replaced by what it points to."""
     schema = model.model_json_schema(by_alias=True)
     definitions = schema.pop("$defs", {})

@@ -5,10 +5,11 @@ from sandboxer.store.events import EventRecorder
 from sandboxer.store.failures import ExpiredError
 from sandboxer.store.inventory import InventoryEntry
 from sandboxer.store.locks import KeyLocks
-from sandboxer.store.operations import Create, Delete, Update, UpdateStatus
+from sandboxer.store.operations import Cause, Create, Delete, News, Update, UpdateStatus
 from sandboxer.store.store import Store
 
 __all__ = [
+    "Cause",
     "Change",
     "Create",
     "Delete",
@@ -17,6 +18,7 @@ __all__ = [
     "ExpiredError",
     "InventoryEntry",
     "KeyLocks",
+    "News",
     "Store",
     "Update",
     "UpdateStatus",

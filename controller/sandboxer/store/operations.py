@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from sandboxer.kinds.meta import Key, Resource
 
@@ -11,10 +13,40 @@ DEFAULT_NAMESPACE = "default"
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Who makes a write and what made it happen; kept with what the write does to a sandbox."""
+
+    by: str = "controller"
+    """As `sandboxer.kinds.story.Transition.by`."""
+    trigger: str = ""
+    """As `sandboxer.kinds.story.Transition.trigger`."""
+    via: str = ""
+    """Program a user had it done by."""
+    because: str = ""
+    """Why, as a sentence; kept in the tombstone of what is deleted."""
+
+
+CONTROLLER: Final = Cause()
+"""Whoever does not say who it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """A change of state that is worth telling."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    """What the message follows from; names as in `sandboxer.kinds.story.Transition`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Create:
     """Store a new object; its `status` starts at the kind's default whatever *obj* holds."""
 
     obj: Resource
+    cause: Cause = CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +58,7 @@ class Update:
     """
 
     obj: Resource
+    cause: Cause = CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +66,11 @@ class UpdateStatus:
     """Replace `status` and nothing else; compare-and-set."""
 
     obj: Resource
+    owners: bool = False
+    """Replace managedFields too: the API notes who wrote a status, the engine does not."""
+    cause: Cause = CONTROLLER
+    news: tuple[News, ...] = ()
+    """What it tells; kept in the same transaction, and dropped when the write changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +84,9 @@ class Delete:
     """Only this object, not a namesake made since; empty means whichever is there."""
     resource_version: str = ""
     """Only if unchanged since; empty means at any version."""
+    finalizers: tuple[str, ...] = ()
+    """Added in the same write, for work that the deletion itself asks for (`orphan`)."""
+    cause: Cause = CONTROLLER
 
 
 Operation = Create | Update | UpdateStatus | Delete

@@ -1,4 +1,4 @@
-"""What may be forgotten: old changes and old events."""
+"""What may be forgotten: old changes, old events and old tombstones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic_core import from_json
 
 from sandboxer.kinds.event import Event
 from sandboxer.store import statements
+from sandboxer.store.batches import run_many
 from sandboxer.store.entries import Entry
 from sandboxer.store.operations import Delete
 from sandboxer.store.transaction import Transaction
@@ -28,6 +29,15 @@ MAX_EVENT_AGE: Final = timedelta(hours=24)
 
 # Events that stay at most, newest first; a few MB, whatever loops.
 MAX_EVENTS: Final = 10_000
+
+
+# Age after which a tombstone goes with its transitions, and how many stay at most, newest first: a
+# month is how far back a bill or a complaint reaches. What a sandbox keeps: `chronicle.py`.
+MAX_TOMBSTONE_AGE: Final = timedelta(days=30)
+MAX_TOMBSTONES: Final = 10_000
+
+# Tombstones removed in one transaction, with some ten transitions each: others' writes wait for it.
+TOMBSTONES_AT_ONCE: Final = 500
 
 
 def stale_events(entries: Iterable[Entry], now: datetime) -> list[Delete]:
@@ -59,6 +69,17 @@ def compact_changes(work: Transaction, keep: int) -> int:
     if removed:
         execute(statements.WRITE_COMPACTED, (until,))
     return int(removed)
+
+
+def forget_tombstones(work: Transaction) -> bool:
+    """Remove some of the tombstones that are too old or too many; True when there may be more."""
+    execute = work.connection.exec_driver_sql
+    oldest_kept = (work.now - MAX_TOMBSTONE_AGE).timestamp()
+    values = (oldest_kept, MAX_TOMBSTONES, TOMBSTONES_AT_ONCE)
+    rows = [(uid,) for (uid,) in execute(statements.OLD_TOMBSTONES, values)]
+    for statement in (statements.REMOVE_TRANSITIONS, statements.REMOVE_TOMBSTONES):
+        run_many(work.connection, statement, statements.UID_ROW, rows, end=")")
+    return len(rows) == TOMBSTONES_AT_ONCE
 
 
 def _last_seen(entry: Entry, now: datetime) -> datetime:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
@@ -24,7 +25,17 @@ from pydantic_core import PydanticSerializationError, to_json
 from sandboxer.errors import ConflictError, InvalidSpecError, NotFoundError
 from sandboxer.kinds.meta import Key, Resource
 from sandboxer.store.entries import ChangeType, Document, first_problem
-from sandboxer.store.operations import Create, Delete, Operation, Update, UpdateStatus, key_of
+from sandboxer.store.operations import (
+    CONTROLLER,
+    Cause,
+    Create,
+    Delete,
+    News,
+    Operation,
+    Update,
+    UpdateStatus,
+    key_of,
+)
 
 # Bytes of all annotations of one object, keys included.
 # Source: Kubernetes `TotalAnnotationSizeLimitB`, apimachinery/pkg/api/validation/objectmeta.go.
@@ -55,6 +66,13 @@ class Wish:
     """Whole document; for `status` only that section, for `delete` nothing."""
     uid: str
     resource_version: str
+    owners: Sequence[Any] | None = None
+    """New managedFields of a status write; None leaves them."""
+    finalizers: tuple[str, ...] = ()
+    """What a delete adds to those of the object."""
+    cause: Cause = CONTROLLER
+    news: tuple[News, ...] = ()
+    """What a status write tells."""
 
 
 class Verdict(NamedTuple):
@@ -81,6 +99,8 @@ def prepare(operation: Operation) -> Wish:
             {},
             operation.uid,
             operation.resource_version,
+            finalizers=operation.finalizers,
+            cause=operation.cause,
         )
     obj = operation.obj
     key = _checked_key(obj)
@@ -98,13 +118,19 @@ def prepare(operation: Operation) -> Wish:
             remedy="Read the object, change it and write it back.",
         )
     if isinstance(operation, UpdateStatus):
-        return Wish("status", type(obj), key, _status_of(obj, key), obj.metadata.uid, version)
+        owners = obj.metadata.to_document().get("managedFields", []) if operation.owners else None
+        status = _status_of(obj, key)
+        return Wish(
+            "status", type(obj), key, status, obj.metadata.uid, version, owners,
+            cause=operation.cause, news=operation.news,
+        )  # fmt: skip
     _check_annotations(obj, key)
     action: Literal["create", "update"] = "update" if isinstance(operation, Update) else "create"
     document = obj.to_document()
     if key.namespace:
         document["metadata"]["namespace"] = key.namespace
-    return Wish(action, type(obj), key, document, obj.metadata.uid, version)
+    cause = operation.cause
+    return Wish(action, type(obj), key, document, obj.metadata.uid, version, cause=cause)
 
 
 def judge(wish: Wish, stored: Document | None, now: str) -> Verdict:
@@ -129,10 +155,9 @@ def judge(wish: Wish, stored: Document | None, now: str) -> Verdict:
         raise NotFoundError(f"{wish.key} does not exist.")
     _check_preconditions(wish, stored["metadata"])
     if wish.action == "delete":
-        return _deleted(stored, now)
+        return _deleted(wish, stored, now)
     if wish.action == "status":
-        document = {**stored, "status": wish.document}
-        return Verdict(None if document == stored else "MODIFIED", document)
+        return _with_status(wish, stored)
     return _updated(wish, stored)
 
 
@@ -256,16 +281,30 @@ def _updated(wish: Wish, stored: Document) -> Verdict:
     return Verdict("MODIFIED" if _differs(document, stored) else None, document)
 
 
+def _with_status(wish: Wish, stored: Document) -> Verdict:
+    document = {**stored, "status": wish.document}
+    if wish.owners is not None:
+        metadata = {k: v for k, v in stored["metadata"].items() if k != "managedFields"}
+        if wish.owners:
+            metadata["managedFields"] = wish.owners
+        document["metadata"] = metadata
+    return Verdict(None if document == stored else "MODIFIED", document)
+
+
 def _differs(one: Document | None, other: Document | None) -> bool:
     # Python takes 1, 1.0 and True for equal, a document does not; its text tells them apart.
     return one != other or json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
 
 
-def _deleted(stored: Document, now: str) -> Verdict:
+def _deleted(wish: Wish, stored: Document, now: str) -> Verdict:
     old = stored["metadata"]
-    if not old["finalizers"]:
+    added = [name for name in wish.finalizers if name not in old["finalizers"]]
+    finalizers = [*old["finalizers"], *added]
+    if not finalizers:
         return Verdict("DELETED", stored)
-    if "deletionTimestamp" in old:
+    metadata = {**old, "finalizers": finalizers}
+    if "deletionTimestamp" not in old:
+        metadata |= {"deletionTimestamp": now, "generation": old["generation"] + 1}
+    elif not added:
         return Verdict(None, stored)
-    metadata = {**old, "deletionTimestamp": now, "generation": old["generation"] + 1}
     return Verdict("MODIFIED", {**stored, "metadata": metadata})

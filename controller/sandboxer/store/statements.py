@@ -52,6 +52,54 @@ READ_CHANGES: Final = (
 NEWEST_CHANGE_BEFORE: Final = "SELECT max(revision) FROM changes WHERE committed_at < ?"
 REMOVE_CHANGES: Final = "DELETE FROM changes WHERE revision <= ?"
 
+# Followed by TRANSITION_ROW for each transition. A row's number goes on from the newest there is.
+# Ours are numbered within the statement, which reads all newest numbers before it writes a row.
+APPEND_TRANSITIONS: Final = "INSERT INTO transitions (uid, number, at, last_at, count, reason, message, phase, told) VALUES "
+TRANSITION_ROW: Final = (
+    "(?, ? + coalesce((SELECT max(number) FROM transitions WHERE uid = ?), 0), ?, ?, 1, ?, ?, ?, ?)"
+)
+# A repeat of what happened last counts it once more.
+REPEAT_TRANSITION: Final = """
+UPDATE transitions SET count = count + 1, last_at = ?
+WHERE uid = ? AND number = (SELECT max(number) FROM transitions WHERE uid = ?)
+    AND reason = ? AND message = ? AND phase = ? AND told = ?
+"""
+# Followed by UID_ROW for each sandbox and TRIM_TO; what a tombstone is made of stays.
+TRIM_TRANSITIONS: Final = (
+    "DELETE FROM transitions WHERE rowid IN (SELECT t.rowid FROM (SELECT column1 AS uid "
+    "FROM (VALUES "
+)
+UID_ROW: Final = "(?)"
+TRIM_TO: Final = """)) AS touched JOIN transitions AS t ON t.uid = touched.uid
+AND t.number <= (SELECT max(number) FROM transitions WHERE uid = touched.uid) - {kept}
+AND t.reason NOT IN ('Created', 'DeletionRequested'))
+"""
+READ_TRANSITIONS: Final = (
+    "SELECT number, at, last_at, count, reason, message, phase, told FROM transitions "
+    "WHERE uid = ? ORDER BY number"
+)
+READ_DELETION: Final = (
+    "SELECT at, told FROM transitions WHERE uid = ? AND reason = 'DeletionRequested' "
+    "ORDER BY number DESC LIMIT 1"
+)
+# Followed by TOMBSTONE_ROW for each; a uid can be made again (adopted) and go again.
+WRITE_TOMBSTONES: Final = (
+    "INSERT OR REPLACE INTO tombstones (uid, namespace, name, revision, deleted_at, body) VALUES "
+)
+TOMBSTONE_ROW: Final = "(?, ?, ?, ?, ?, ?)"
+READ_TOMBSTONES: Final = """
+SELECT body FROM tombstones WHERE (? IS NULL OR namespace = ?) AND (? = '' OR name = ?)
+    AND (? = '' OR substr(uid, 1, ?) = ?) ORDER BY revision DESC LIMIT ?
+"""
+OLD_TOMBSTONES: Final = """
+SELECT uid FROM tombstones WHERE deleted_at < ? OR revision <= coalesce(
+    (SELECT revision FROM tombstones ORDER BY revision DESC LIMIT 1 OFFSET ?), -1
+) ORDER BY revision LIMIT ?
+"""
+# Each followed by UID_ROW for each sandbox.
+REMOVE_TRANSITIONS: Final = "DELETE FROM transitions WHERE uid IN (VALUES "
+REMOVE_TOMBSTONES: Final = "DELETE FROM tombstones WHERE uid IN (VALUES "
+
 READ_INVENTORY: Final = (
     "SELECT kind, namespace, name, uid, digest FROM source_inventory "
     "WHERE source = ? ORDER BY kind, namespace, name"

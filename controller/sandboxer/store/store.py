@@ -20,13 +20,24 @@ from typing import TypeVar
 from sandboxer.clock import Clock
 from sandboxer.errors import SandboxerError
 from sandboxer.kinds.meta import Key, Resource
-from sandboxer.store import history, retention
+from sandboxer.kinds.story import Tombstone, Transition
+from sandboxer.store import chronicle, history, retention
 from sandboxer.store.cache import Cache
 from sandboxer.store.database import Database
 from sandboxer.store.entries import Change, Entry, decode
 from sandboxer.store.feed import Feed
 from sandboxer.store.inventory import InventoryEntry, read_inventory, replace_inventory
-from sandboxer.store.operations import Create, Delete, Operation, Update, UpdateStatus, key_of
+from sandboxer.store.operations import (
+    CONTROLLER,
+    Cause,
+    Create,
+    Delete,
+    News,
+    Operation,
+    Update,
+    UpdateStatus,
+    key_of,
+)
 from sandboxer.store.rules import Wish, prepare
 from sandboxer.store.transaction import Result, Transaction
 from sandboxer.store.writer import Delivery, Writer
@@ -111,7 +122,7 @@ class Store:
         """
         return await self._one(Create(obj), type(obj))
 
-    async def update(self, obj: R) -> R:
+    async def update(self, obj: R, *, cause: Cause = CONTROLLER) -> R:
         """
         Write everything but `status`, if nobody wrote since *obj* was read.
 
@@ -125,11 +136,13 @@ class Store:
             InvalidSpecError: No resourceVersion, or a finalizer added during deletion.
             TransientError: It could not be written now; nothing was.
         """
-        return await self._one(Update(obj), type(obj))
+        return await self._one(Update(obj, cause), type(obj))
 
-    async def update_status(self, obj: R) -> R:
-        """Write `status` and nothing else; otherwise as `update`."""
-        return await self._one(UpdateStatus(obj), type(obj))
+    async def update_status(
+        self, obj: R, *, cause: Cause = CONTROLLER, news: Sequence[News] = ()
+    ) -> R:
+        """Write `status` and nothing else, with what that tells; otherwise as `update`."""
+        return await self._one(UpdateStatus(obj, cause=cause, news=tuple(news)), type(obj))
 
     async def delete(
         self,
@@ -139,6 +152,7 @@ class Store:
         *,
         uid: str = "",
         resource_version: str = "",
+        cause: Cause = CONTROLLER,
     ) -> R | None:
         """
         Ask for deletion.
@@ -150,7 +164,7 @@ class Store:
             ConflictError: It is not the one with *uid*, or not at *resource_version*.
             NotFoundError: It does not exist.
         """
-        operation = Delete(model, name, namespace, uid, resource_version)
+        operation = Delete(model, name, namespace, uid, resource_version, cause=cause)
         (result,) = await self.write([operation])
         return _expect(result, model)
 
@@ -199,13 +213,49 @@ class Store:
         return self._feed.watch(self.revision if since is None else since)
 
     async def compact(self, keep: int = retention.KEEP_CHANGES) -> int:
-        """Forget old events and all but the newest *keep* changes; return how many changes."""
+        """
+        Forget old events and tombstones and all but the newest *keep* changes.
+
+        Returns:
+            How many changes were forgotten.
+        """
         events = self._cache.entries("Event")
         stale = await asyncio.to_thread(retention.stale_events, events, self._clock.now())
         if stale:
             await self.write(stale)
+        while await self._writer.submit([], retention.forget_tombstones):
+            pass
         removed = await self._writer.submit([], lambda work: retention.compact_changes(work, keep))
         return int(removed)
+
+    async def transitions(self, uid: str) -> builtins.list[Transition]:
+        """Return what happened to one sandbox, living or gone, oldest first."""
+
+        def read() -> list[Transition]:
+            with self._database.connect("reading transitions") as connection:
+                return chronicle.read_transitions(connection, uid)
+
+        return await asyncio.to_thread(read)
+
+    async def tombstones(
+        self, namespace: str | None = None, name: str = "", *, uid: str = "", limit: int = 500
+    ) -> builtins.list[Tombstone]:
+        """
+        Return the newest tombstones, newest first.
+
+        Args:
+            namespace: None is all of them.
+            name: Of this name only.
+            uid: Of uids that begin so only.
+            limit: How many at most.
+        """
+        wanted = (namespace, namespace, name, name, uid, len(uid), uid, limit)
+
+        def read() -> list[Tombstone]:
+            with self._database.connect("reading tombstones") as connection:
+                return chronicle.read_tombstones(connection, wanted)
+
+        return await asyncio.to_thread(read)
 
     async def load_inventory(self, source: str) -> builtins.list[InventoryEntry]:
         """Return what *source* has applied, in the order of keys; empty for an unknown source."""

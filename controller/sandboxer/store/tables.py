@@ -8,8 +8,9 @@ Only migrations import this module: reading and writing use the statements in
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
 
@@ -77,3 +78,43 @@ class InventoryRow(SQLModel, table=True):
     uid: str
     digest: str
     """Hash of the document as the source held it."""
+
+
+class TransitionRow(SQLModel, table=True):
+    """One thing that happened to a sandbox, living or gone."""
+
+    __tablename__: ClassVar[str] = "transitions"
+
+    uid: str = Field(primary_key=True)
+    """Of the sandbox."""
+    number: int = Field(primary_key=True)
+    """Counts the transitions of one sandbox from 1, in the order they were written."""
+    at: float
+    """Seconds since 1970, UTC."""
+    last_at: float
+    """When it happened last, of what was repeated."""
+    count: int
+    """How often it happened in a row."""
+    reason: str
+    message: str
+    phase: str
+    """Phase afterwards."""
+    told: str
+    """JSON object: the other fields of a `Transition` (`sandboxer.kinds.story`)."""
+
+
+class TombstoneRow(SQLModel, table=True):
+    """A sandbox that is gone."""
+
+    __tablename__: ClassVar[str] = "tombstones"
+    __table_args__: ClassVar[tuple[Any, ...]] = (Index("tombstones_by_revision", "revision"),)
+
+    uid: str = Field(primary_key=True)
+    namespace: str
+    name: str
+    revision: int
+    """Of its deletion; the newest of several with one name has the highest."""
+    deleted_at: float
+    """Seconds since 1970, UTC."""
+    body: str
+    """JSON document of a `Tombstone` (`sandboxer.kinds.story`)."""

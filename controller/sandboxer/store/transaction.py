@@ -2,30 +2,26 @@
 One write transaction: load what is touched, judge each write alone, write what came of it.
 
 Judging is pure and happens in memory, so a refused write leaves nothing to undo and needs no
-savepoint. Many rows go through one statement, because the driver gives up Python's global lock at
-every step of one and, while the event loop is busy, gets it back only after 5 ms
-(`sys.getswitchinterval`): 150 steps for 50 writes took 200 ms.
+savepoint. What a write does to a sandbox is told in the same transaction (`chronicle.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection
 
 from sandboxer.errors import SandboxerError
 from sandboxer.kinds.meta import Key, Resource, Timestamp
 from sandboxer.store import rules, statements
+from sandboxer.store.batches import run_many
+from sandboxer.store.chronicle import Chronicle
 from sandboxer.store.entries import Change, Document, Entry, decode, entry_of
 from sandboxer.store.rules import Wish
-
-# Rows of one statement, nine parameters each at most. SQLite takes 32,766 parameters
-# (https://www.sqlite.org/limits.html, 9); longer statements only parse slower.
-_ROWS_PER_STATEMENT: Final = 256
 
 _TIMESTAMP: Final[TypeAdapter[datetime]] = TypeAdapter(Timestamp)
 
@@ -50,6 +46,7 @@ class Transaction:
         """Newest revision given out; moves with each change."""
         self.changes: list[Change] = []
         """What was changed, in order of revision."""
+        self._chronicle = Chronicle(connection, now)
         self._stored: dict[Key, Document | None] = {}
         self._touched: dict[Key, Entry | None] = {}
 
@@ -57,7 +54,7 @@ class Transaction:
         """Read the objects that are going to be judged."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._stored]
         self._stored.update(dict.fromkeys(missing))
-        for found in _many(
+        for found in run_many(
             self.connection, statements.READ_DOCUMENTS, statements.KEY_ROW, missing, end=")"
         ):
             for document in from_json(found.scalar_one() or "[]"):
@@ -84,6 +81,7 @@ class Transaction:
         entry = entry_of(wish.key, document, body)
         self.revision = revision
         self.changes.append(Change(verdict.change, entry, revision))
+        self._chronicle.tell(wish, stored, verdict.change, document)
         self._stored[wish.key] = None if gone else document
         self._touched[wish.key] = None if gone else entry
         return obj
@@ -99,7 +97,7 @@ class Transaction:
             return refusal
 
     def flush(self) -> None:
-        """Write objects, changes and the revision."""
+        """Write objects, changes, what they tell, and the revision."""
         if not self.changes:
             return
         removed = [key for key, entry in self._touched.items() if entry is None]
@@ -110,38 +108,17 @@ class Transaction:
             for type_, entry, revision in self.changes
         ]
         work = self.connection
-        _many(work, statements.REMOVE_OBJECTS, statements.KEY_ROW, removed, end=")")
-        _many(
+        run_many(work, statements.REMOVE_OBJECTS, statements.KEY_ROW, removed, end=")")
+        run_many(
             work,
             statements.WRITE_OBJECTS,
             statements.OBJECT_ROW,
             kept,
             end=statements.OR_REPLACE_STATE,
         )
-        _many(work, statements.APPEND_CHANGES, statements.CHANGE_ROW, changes)
+        run_many(work, statements.APPEND_CHANGES, statements.CHANGE_ROW, changes)
+        self._chronicle.flush()
         work.exec_driver_sql(statements.WRITE_REVISION, (self.revision,))
-
-
-def _many(
-    connection: Connection,
-    statement: str,
-    row: str,
-    rows: Sequence[tuple[Any, ...]],
-    *,
-    end: str = "",
-) -> list[CursorResult[Any]]:
-    """Run *statement* followed by placeholders for *rows*, in as few pieces as possible."""
-    pieces = [
-        rows[start : start + _ROWS_PER_STATEMENT]
-        for start in range(0, len(rows), _ROWS_PER_STATEMENT)
-    ]
-    return [
-        connection.exec_driver_sql(
-            f"{statement}{', '.join([row] * len(piece))}{end}",
-            tuple(value for values in piece for value in values),
-        )
-        for piece in pieces
-    ]
 
 
 def _key(document: Document) -> Key:

@@ -85,7 +85,7 @@ def test_unknown_input_suggests_a_name() -> None:
         resolve(stored(inputs={"repos": "/x"}), profile(), EXTENSIONS)
 
     assert raised.value.field == "spec.inputs.repos"
-    assert "'repo'" in raised.value.remedy
+    assert '"repo"' in raised.value.remedy
 
 
 def test_input_of_the_wrong_type() -> None:

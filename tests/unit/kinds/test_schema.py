@@ -54,6 +54,17 @@ def test_the_generated_files_are_up_to_date() -> None:
     assert stale == [], "run `make crds`"
 
 
+def test_the_crd_says_where_the_replicas_are() -> None:
+    """A kind that can be scaled says so to a Kubernetes API server too."""
+    (version,) = schema.custom_resource_definition(KINDS["SandboxPool"])["spec"]["versions"]
+
+    assert version["subresources"]["scale"] == {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_a_page_with_its_table(kind: str) -> None:
     """A page per kind, with the marks between which its fields are listed."""
@@ -128,7 +139,8 @@ def test_the_crd_names_the_kind_as_the_model_does(kind: str) -> None:
     assert definition["metadata"]["name"] == f"{model.plural}.{GROUP}"
     assert definition["spec"]["scope"] == ("Namespaced" if model.namespaced else "Cluster")
     assert definition["spec"]["names"]["shortNames"] == list(model.short_names)
-    assert version["subresources"] == {"status": {}}
+    assert ("scale" in version["subresources"]) == (KINDS[kind].scale is not None)
+    assert version["subresources"]["status"] == {}
     assert len(version["additionalPrinterColumns"]) == len(model.columns)
 
 
@@ -170,6 +182,7 @@ def test_every_manifest_that_ships_is_accepted_by_both(path: Path) -> None:
         pytest.param(manifest("Host", address="h1", portRange={"first": 2000}), id="host-ssh"),
         pytest.param(manifest("Profile", candidates=[{"extension": "ext.local"}]), id="profile"),
         pytest.param(manifest("Extension"), id="extension"),
+        pytest.param(manifest("SandboxPool", template={"spec": {"env": {"A": "b"}}}), id="pool"),
     ],
 )
 def test_what_the_model_accepts_the_editor_accepts(document: dict[str, Any]) -> None:
@@ -241,6 +254,16 @@ _BAD_SPECS: dict[str, list[dict[str, Any]]] = {
     ],
     "Profile": [{}, {"candidates": []}, {"candidates": [{}]}, {"candidates": "ext.local"}],
     "Extension": [{"entryPoint": "a b"}, {"entry_point": "a"}],
+    "SandboxPool": [
+        {"replicas": -1},
+        {"replicas": 1001},
+        {"replicas": "3"},
+        {"updatePolicy": "replace"},
+        {"profile": "profile.local"},
+        {"template": {"metadata": {"name": "x"}}},
+        {"template": {"metadata": {"labels": {"a b": "c"}}}},
+        {"template": {"spec": {"driftPolicy": "repair"}}},
+    ],
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from sandboxer.errors import ConflictError, InvalidSpecError, NotFoundError
 from sandboxer.kinds.event import Event, ObjectReference
 from sandboxer.kinds.host import Host, HostSpec
-from sandboxer.kinds.meta import FINALIZER, ObjectMeta
+from sandboxer.kinds.meta import FINALIZER, ManagedFieldsEntry, ObjectMeta
 from sandboxer.kinds.sandbox import Sandbox, SandboxSpec, SandboxStatus
 from sandboxer.store import rules
 from sandboxer.store.operations import Create, Delete, Operation, Update, UpdateStatus
@@ -239,17 +239,51 @@ def test_finalizer_added_while_deleting() -> None:
     assert undone.document["metadata"]["deletionTimestamp"] == LATER
 
 
+def test_deletion_adds_finalizers() -> None:
+    """Finalizers that come with a deletion hold the object, and are added once, even later."""
+    orphaning = Delete(Sandbox, "a", finalizers=("orphan",))
+
+    free = judged(orphaning, stored())
+    held = judged(Delete(Sandbox, "a"), stored(finalizers=(FINALIZER,)))
+    later = judged(orphaning, held.document)
+    again = judged(orphaning, later.document)
+
+    assert (free.change, free.document["metadata"]["finalizers"]) == ("MODIFIED", ["orphan"])
+    assert free.document["metadata"]["deletionTimestamp"] == LATER
+    assert later.document["metadata"]["finalizers"] == [FINALIZER, "orphan"]
+    assert later.document["metadata"]["generation"] == 2
+    assert again.change is None
+
+
+def test_status_with_its_owners() -> None:
+    """Who wrote a status is only noted when the writer says so, and nothing else of metadata is."""
+    document = stored()
+    entry = ManagedFieldsEntry(manager="m", operation="Update", api_version="v1")
+    obj = with_metadata(read(document), managed_fields=(entry,), labels={"l": "1"})
+
+    plain = judged(UpdateStatus(obj), document)
+    noted = judged(UpdateStatus(obj, owners=True), document)
+    bare = with_metadata(read(noted.document), managed_fields=())
+    forgotten = judged(UpdateStatus(bare, owners=True), noted.document)
+    kept = judged(UpdateStatus(bare), noted.document)
+
+    assert (plain.change, kept.change) == (None, None)
+    assert noted.document["metadata"]["managedFields"][0]["manager"] == "m"
+    assert noted.document["metadata"]["labels"] == {}
+    assert (forgotten.change, forgotten.document) == ("MODIFIED", document)
+
+
 @pytest.mark.parametrize(
-    "precondition",
+    "deletion",
     [
-        pytest.param({"uid": "00000000-0000-4000-8000-000000000000"}, id="uid"),
-        pytest.param({"resource_version": "6"}, id="version"),
+        pytest.param(Delete(Sandbox, "a", uid="00000000-0000-4000-8000-000000000000"), id="uid"),
+        pytest.param(Delete(Sandbox, "a", resource_version="6"), id="version"),
     ],
 )
-def test_delete_preconditions(precondition: dict[str, str]) -> None:
+def test_delete_preconditions(deletion: Delete) -> None:
     """A deletion meant for another object, or another version of it, is refused."""
     with pytest.raises(ConflictError):
-        judged(Delete(Sandbox, "a", **precondition), stored())
+        judged(deletion, stored())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""What a host is and what of ours is on it, as a look at it found: the answer of `hosts/NAME/inventory`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sandboxer.kinds.host import HostFacts, HostLoad
+from sandboxer.kinds.meta import API_VERSION, Model
+from sandboxer.kinds.sandbox import ResourceSeen
+
+
+class FoundSandbox(Model):
+    """Everything on a host that carries the label of one sandbox."""
+
+    uid: str
+    namespace: str
+    """As its label says; empty when that cannot be read back."""
+    name: str
+    state: str
+    """The extension's word for it."""
+    resources: tuple[ResourceSeen, ...] = ()
+    owned: bool
+    """Whether the store has a sandbox with this uid; if not, it is an orphan."""
+
+
+class HostInventory(Model):
+    """One look at one host."""
+
+    api_version: Literal["sandboxer.dev/v1alpha1"] = API_VERSION
+    kind: Literal["HostInventory"] = "HostInventory"
+    round_trip_ms: float
+    """Milliseconds the host took to answer."""
+    facts: HostFacts
+    load: HostLoad
+    sandboxes: tuple[FoundSandbox, ...] = ()
+    problems: dict[str, str] = {}
+    """By extension, why it could not look, as a sentence."""
