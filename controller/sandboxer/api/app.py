@@ -1,58 +1,65 @@
 """
-The HTTP API, read-only so far, as an ASGI application.
+The HTTP API as an ASGI application.
 
-`create_app(store)` serves an open store (that is what the controller does on its Unix socket);
-`app` opens the store named by the environment when its server starts, for
-`uvicorn sandboxer.api.app:app`. Nothing here authenticates: whoever can connect can read, so serve
-it on a Unix socket or behind something that checks.
+`create_app(store)` serves an open store and asks nobody who they are; who serves it decides who may
+connect. `app` opens the store named by the environment when its server starts, for
+`uvicorn sandboxer.api.app:app`, and asks for a token, because such a server lets everybody connect.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from sandboxer.api import discovery, objects
-from sandboxer.api.answers import StatusError, json_response, status_response
+from sandboxer.api import (
+    discovery,
+    health,
+    inventory,
+    openapi,
+    reading,
+    reviews,
+    streaming,
+    watching,
+    writes,
+)
+from sandboxer.api.answers import StatusError, status_response
+from sandboxer.api.authentication import Authentication
+from sandboxer.api.paging import HeldLists
+from sandboxer.api.refusals import refusal_response
+from sandboxer.api.targets import NO_SUCH_RESOURCE, NOT_ALLOWED
+from sandboxer.api.tokens import TokenFile
 from sandboxer.clock import SystemClock
+from sandboxer.errors import SandboxerError
+from sandboxer.registry import Registry
 from sandboxer.settings import settings_from_environment
 from sandboxer.store import Store
-
-WRITES_LATER = "This API is read-only; change objects with the sandboxer command on this machine."
-
-
-async def _healthy(request: Request) -> Response:
-    del request
-    return PlainTextResponse("ok")
-
-
-async def _ready(request: Request) -> Response:
-    if getattr(request.app.state, "store", None) is None:
-        raise StatusError(503, "the store is not open yet")
-    return PlainTextResponse("ok")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """Answer what the router refuses: unknown paths and verbs."""
     assert isinstance(error, HTTPException), "registered for HTTPException only"
-    code = error.status_code
-    if code == 405 or request.method not in ("GET", "HEAD"):  # noqa: PLR2004 - HTTP
-        return json_response(StatusError(405, WRITES_LATER).document(), code=405)
-    message = "the server could not find the requested resource" if code == 404 else error.detail  # noqa: PLR2004 - HTTP
-    return json_response(StatusError(code, message).document(), code=code)
+    messages = {
+        HTTPStatus.NOT_FOUND: NO_SUCH_RESOURCE,
+        HTTPStatus.METHOD_NOT_ALLOWED: NOT_ALLOWED,
+    }
+    message = messages.get(HTTPStatus(error.status_code), error.detail)
+    status = StatusError(error.status_code, message, headers=error.headers)
+    return await status_response(request, status)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     """Answer a bug without its details; the server logs them."""
-    del request, error
+    del error
     status = StatusError(500, "an error in the controller; its log has the details")
-    return json_response(status.document(), code=500)
+    return await status_response(request, status)
 
 
 @asynccontextmanager
@@ -65,34 +72,59 @@ async def _store_from_environment(app: Starlette) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        watching.end_watches(app)
         await app.state.store.close()
         app.state.store = None
 
 
-def create_app(store: Store | None = None) -> Starlette:
+def create_app(
+    store: Store | None = None,
+    *,
+    registry: Registry | None = None,
+    entrance: object | None = None,
+) -> Starlette:
     """
     Return the application.
 
     Args:
         store: An open store that stays the caller's; None opens one when the server starts.
+        registry: Knows what extensions can do, for warnings about what a Sandbox asks for.
+        entrance: How programs in sandboxes are reached; None refuses log, exec and portforward.
     """
     application = Starlette(
         routes=[
-            Route("/healthz", _healthy),
-            Route("/livez", _healthy),
-            Route("/readyz", _ready),
+            # First, because most requests are of these: a route is found by trying one after another.
+            *reading.ROUTES,
+            *health.ROUTES,
             *discovery.ROUTES,
-            *objects.ROUTES,
+            *openapi.ROUTES,
+            *reviews.ROUTES,
+            *streaming.ROUTES,
+            *inventory.ROUTES,
+            # NOTE: last; its patterns fit the fixed paths of reviews too.
+            *writes.ROUTES,
         ],
         exception_handlers={
             StatusError: status_response,
+            SandboxerError: refusal_response,
             HTTPException: _http_error,
             Exception: _internal_error,
         },
         lifespan=_store_from_environment,
     )
     application.state.store = store
+    application.state.registry = registry
+    application.state.entrance = entrance
+    application.state.held_lists = HeldLists(SystemClock())
     return application
 
 
-app = create_app()
+@cache
+def _guarded() -> Authentication:
+    settings = settings_from_environment()
+    return Authentication(create_app(), TokenFile(settings.tokens_path, SystemClock()))
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the store named by the environment, to those who show a token."""
+    await _guarded()(scope, receive, send)

@@ -1,5 +1,5 @@
 """
-What the API serves: every resource, with what discovery, tables, schemas and routes need of it.
+How one resource is served: what discovery, tables, schemas and routes need of it.
 
 A resource is either stored (its `model` is a kind of the store) or a projection of stored ones
 (`pods` of sandboxes, `events` of `events.k8s.io`). Both are read through a `Collection`, so
@@ -8,16 +8,23 @@ listing, paging, watching and tables are written once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
-from sandboxer.kinds.catalog import KINDS
 from sandboxer.kinds.meta import GROUP, Column, Key, Resource
 from sandboxer.store import Change, Entry, Store
 
 READ_VERBS = ("get", "list", "watch")
-ALL_VERBS = ("create", "delete", "get", "list", "patch", "update", "watch")
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+Follower = Callable[[Change], Iterable[Change]]
+"""
+Takes every change of the store in order, of whatever kind, and gives those of one resource.
+
+Each watch has its own, so it may remember what it gave.
+"""
 
 
 class Collection(Protocol):
@@ -36,9 +43,22 @@ class Collection(Protocol):
         """Yield objects in no particular order; None means all namespaces."""
         ...
 
-    def watch(self, since: int) -> AsyncIterator[Change]:
-        """Yield changes of this resource after *since*; raises `ExpiredError` as `Store.watch`."""
+    def follower(self) -> Follower:
+        """Return what picks the changes of this resource out of those of the store."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """One column of a `Table` that is computed, where a path into the document is not enough."""
+
+    name: str
+    cell: Callable[[dict[str, Any], datetime], str | int | None]
+    """Takes the document and the current time."""
+    type: str = "string"
+    priority: int = 0
+    """0 is always shown, 1 only by `-o wide`."""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +78,11 @@ class Served:
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
+    """Printed after `Name`."""
+    table: tuple[TableColumn, ...] = ()
+    """The whole table where it is not `Name` and `columns`."""
+    selectable: tuple[str, ...] = ()
+    """Paths a field selector may name besides `metadata.name` and `metadata.namespace`."""
     subresources: tuple[str, ...] = ()
     """`status`, `scale`, `log`, `exec`…"""
 
@@ -95,11 +120,9 @@ class StoredCollection:
             entries if namespace is None else (e for e in entries if e.key.namespace == namespace)
         )
 
-    async def watch(self, since: int) -> AsyncIterator[Change]:
-        """Yield changes after *since*."""
-        async for change in self._store.watch(since=since):
-            if change.entry.key.kind == self._kind:
-                yield change
+    def follower(self) -> Follower:
+        """Return what drops the changes of other kinds."""
+        return lambda change: (change,) if change.entry.key.kind == self._kind else ()
 
 
 def stored(model: type[Resource], *, verbs: tuple[str, ...] = ALL_VERBS) -> Served:
@@ -118,17 +141,10 @@ def stored(model: type[Resource], *, verbs: tuple[str, ...] = ALL_VERBS) -> Serv
         short_names=model.short_names,
         categories=("all", GROUP.partition(".")[0]) if group == GROUP else (),
         columns=model.columns,
-        subresources=("status",) if "status" in model.model_fields else (),
+        subresources=_subresources(model),
     )
 
 
-SERVED: tuple[Served, ...] = tuple(stored(model) for model in KINDS.values())
-"""Every resource, in the order of discovery."""
-
-
-def find(group: str, version: str, plural: str) -> Served | None:
-    """Return the resource a path names."""
-    for served in SERVED:
-        if (served.group, served.version, served.plural) == (group, version, plural):
-            return served
-    return None
+def _subresources(model: type[Resource]) -> tuple[str, ...]:
+    status = ("status",) if "status" in model.model_fields else ()
+    return (*status, "scale") if model.scale is not None else status

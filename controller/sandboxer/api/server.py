@@ -1,93 +1,229 @@
-"""Serving the API on the controller's Unix socket."""
+"""
+Serving the API: one application behind a gate, on the Unix socket and over TLS.
+
+Who connects to the Unix socket is the owner of the data directory; who connects over TLS shows a
+token. The sockets are bound before anything else starts and closed after everything else has
+stopped; in between, the gate answers (`sandboxer.api.gate`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import os
-import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from socket import gethostname, socket
+from typing import NamedTuple
 
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandboxer.api.app import create_app
-from sandboxer.store import Store
+from sandboxer.api.authentication import Authentication
+from sandboxer.api.certificates import ensure_certificates
+from sandboxer.api.gate import Gate
+from sandboxer.api.kubeconfig import keep_admin_access
+from sandboxer.api.listening import Address, is_usable, listen_tcp, listening_unix
+from sandboxer.api.tokens import TokenFile
+from sandboxer.clock import Clock
+from sandboxer.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Bytes of a Unix socket's path, unix(7): sun_path has 108 with the final zero.
-MAX_SOCKET_PATH = 107
-
-# Seconds that open watches get to end when the controller stops; they would last for an hour.
+# Seconds that open requests get to end when the controller has stopped.
 GRACE_S = 1
+
+# Seconds an idle connection is kept; kubectl and client libraries reuse theirs for a while.
+IDLE_S = 75
+
+# Bytes of a request line with its headers: a command of 128 KiB, the longest argument Linux takes
+# (execve(2)), with every byte escaped, fits the address of an exec.
+MAX_HEAD_BYTES = 512 * 1024
+
+# Bytes of one websocket message; a stream sends far smaller ones.
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+
+class _HTTP(HttpToolsProtocol):
+    """HTTP/1.1 with a bound on what precedes a body: nobody has shown a token until then."""
+
+    _in_head = True
+    _head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting."""
+        self._in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless it is a head that does not end."""
+        self._head_bytes += len(data) if self._in_head else 0
+        if self._head_bytes > MAX_HEAD_BYTES:
+            # NOTE: a polite close would wait for the rest.
+            self.transport.abort()
+        else:
+            super().data_received(data)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """
+    Leave out what uvicorn takes for a defect and is none.
+
+    A websocket that was refused with an HTTP answer, and a request to speak SPDY.
+    """
+    return not record.getMessage().startswith(
+        ("ASGI callable returned without completing handshake", "Unsupported upgrade request")
+    )
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the manager."""
+    """uvicorn that leaves signals to the manager, and sleeps while nothing happens."""
+
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_HTTP,
+                ws="websockets-sansio",
+                ws_max_size=MAX_MESSAGE_BYTES,
+                # A client whose input a program does not take is not read, so its answers to our
+                # pings are not either; one that is gone is noticed by writing and by TCP.
+                ws_ping_timeout=None,
+                ws_per_message_deflate=False,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=GRACE_S,
+                ssl_context_factory=(lambda *_: context) if context else None,
+            )
+        )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
+        self._stopped = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Install nothing."""
         yield
 
-
-def _listen(path: Path) -> socket.socket:
-    """Return a listening socket that only this user can connect to."""
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # NOTE: the umask of the process decides the mode of the socket between bind and chmod.
-    before = os.umask(0o177)
-    try:
-        listening.bind(str(path))
-    finally:
-        os.umask(before)
-    listening.listen(128)
-    return listening
-
-
-@contextlib.contextmanager
-def _bound(path: Path) -> Iterator[socket.socket]:
-    listening = _listen(path)
-    try:
-        yield listening
-    finally:
-        listening.close()
-        path.unlink(missing_ok=True)
-
-
-class SocketServer:
-    """
-    The API on one Unix socket, mode 0600.
-
-    Args:
-        store: Open store.
-        path: Of the socket; an old one is replaced (the caller holds the controller's lock).
-    """
-
-    def __init__(self, store: Store, path: Path) -> None:
-        self._path = path
-        self._server = _Server(
-            uvicorn.Config(
-                create_app(store),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        )
-
-    async def serve(self) -> None:
-        """Serve until `stop`; a path that is too long is logged, and nothing is served."""
-        if len(os.fsencode(self._path)) > MAX_SOCKET_PATH:
-            logger.warning(
-                "The API is not served: the path of its socket is too long",
-                extra={"path": str(self._path), "limit_bytes": MAX_SOCKET_PATH},
-            )
-            return
-        with _bound(self._path) as listening:
-            await self._server.serve(sockets=[listening])
+    async def main_loop(self) -> None:
+        """Renew the date of answers once a second until `stop`; uvicorn's own wakes ten times."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stopped.wait()
 
     def stop(self) -> None:
         """Ask `serve` to return."""
-        self._server.should_exit = True
+        self.should_exit = True
+        self._stopped.set()
+
+
+class Exposure(NamedTuple):
+    """What the network gets to see."""
+
+    address: Address
+    """Port 0 takes any that is free."""
+    names: Sequence[str] = ()
+    """More names and addresses for the certificate."""
+    may_be_taken: bool = False
+    """Whether the Unix socket alone will do when something else has the port."""
+
+
+class Endpoint(NamedTuple):
+    """The network address that is served."""
+
+    address: Address
+    listening: socket
+    context: ssl.SSLContext
+    kubeconfig: Path | None
+    """None when it was moved away."""
+
+
+def open_endpoint(
+    settings: Settings, exposure: Exposure, tokens: TokenFile, *, clock: Clock
+) -> Endpoint:
+    """
+    Listen on the network: certificate, first token and kubeconfig are there afterwards.
+
+    Raises:
+        ConflictError: The port is taken.
+        InvalidSpecError: A name is neither a host name nor an address.
+        TerminalError: The address, the certificate or a file cannot be used.
+    """
+    listening = listen_tcp(exposure.address)
+    try:
+        address = exposure.address._replace(port=listening.getsockname()[1])
+        certificates = ensure_certificates(settings.pki_dir, _names(exposure), now=clock.now())
+        context = certificates.context()
+        kept = keep_admin_access(
+            settings.kubeconfig_path, tokens, server=address.url, ca_pem=certificates.ca_pem
+        )
+    except BaseException:
+        listening.close()
+        raise
+    return Endpoint(address, listening, context, settings.kubeconfig_path if kept else None)
+
+
+def _names(exposure: Exposure) -> list[str]:
+    own = [] if exposure.address.is_wildcard else [exposure.address.host]
+    return ["localhost", "127.0.0.1", "::1", gethostname(), *own, *exposure.names]
+
+
+class APIServer:
+    """
+    The API while the controller runs.
+
+    Args:
+        app: The application; who reaches it over the network shows a token first.
+        socket_path: Of the Unix socket; an old one is replaced (the caller holds the lock).
+        endpoint: For the network, and the tokens that let in; None serves the Unix socket only.
+    """
+
+    def __init__(
+        self, app: ASGIApp, socket_path: Path, endpoint: tuple[Endpoint, TokenFile] | None = None
+    ) -> None:
+        self._gate = Gate(app)
+        self._path = socket_path
+        self._endpoint = endpoint
+        self._servers: list[tuple[_Server, socket]] = []
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve inside the block, with 503 until `open`; the sockets go with the block."""
+        async with contextlib.AsyncExitStack() as stack:
+            if is_usable(self._path):
+                self._add(self._gate, stack.enter_context(listening_unix(self._path)))
+            if self._endpoint is not None:
+                endpoint, tokens = self._endpoint
+                guarded = Authentication(self._gate, tokens)
+                self._add(guarded, endpoint.listening, endpoint.context)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            for server, listening in self._servers:
+                tasks.create_task(server.serve(sockets=[listening]), name="api")
+            try:
+                yield
+            finally:
+                self.close()
+                for server, _ in self._servers:
+                    server.stop()
+
+    def _add(self, app: ASGIApp, listening: socket, context: ssl.SSLContext | None = None) -> None:
+        self._servers.append((_Server(app, context), listening))
+
+    def open(self) -> None:
+        """Let requests in."""
+        self._gate.open()
+
+    def close(self) -> None:
+        """Ask everybody to come back later, and end open streams."""
+        self._gate.close()

@@ -1,0 +1,33 @@
+"""The API over a real store, asked through ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandboxer.api.app import create_app
+from sandboxer.clock import SystemClock
+from sandboxer.registry import Registry
+from sandboxer.store import Store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store."""
+    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@pytest.fixture
+async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API over that store, in an installation without extensions."""
+    app = create_app(store, registry=Registry(loaded={}, problems={}))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as opened:
+        yield opened
