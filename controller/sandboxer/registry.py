@@ -28,6 +28,7 @@ _METHODS: Mapping[Capability, tuple[str, ...]] = {
     "suspend": ("suspend", "resume"),
     "exec": ("exec",),
     "logs": ("logs",),
+    "forward": ("forward",),
     "watch": ("watch",),
 }
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from sandboxer.settings import Settings
 from sandboxer.sources.apply import apply_resources
 from sandboxer.sources.builtin import builtin_profiles
 from tests.e2e.installation import Installation
-from tests.integration.test_cli import HELLO, local_host
+from tests.integration.cli_lab import HELLO, installed, started
 
 
 def settings(data_dir: Path) -> Settings:
@@ -31,22 +31,8 @@ def settings(data_dir: Path) -> Settings:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    installation.ok("apply", "-f", "-", stdin=local_host(tmp_path / "work"))
-    try:
+    with installed(tmp_path) as installation:
         yield installation
-    finally:
-        installation.kill()
-        installation.ok("delete", "sandboxes", "--all")
-
-
-def started(here: Installation) -> Installation:
-    """Start a controller and return once it has said that it runs."""
-    here.start()
-    here.wait_until(
-        "the controller runs", lambda: "The controller runs" in here.log.read_text(), timeout_s=30
-    )
-    return here
 
 
 async def test_builtins_are_registered_once(tmp_path: Path) -> None:
@@ -105,27 +91,37 @@ async def test_builtin_that_a_user_changed_is_left_alone(tmp_path: Path) -> None
         assert stored.spec.work_root == "/own"
 
 
-async def test_settle_ends_when_the_question_is_answered_or_time_is_over(tmp_path: Path) -> None:
-    """Settle returns on yes, and raises TimeoutError when there is none."""
+async def test_settle_asks_who_works_and_works_itself_when_nobody_does(tmp_path: Path) -> None:
+    """Settle reconciles while nobody else does, says so once, and ends when its question is answered."""
+    questions: list[bool] = []
+    told: list[str] = []
+
+    async def follow(goes_on: Callable[[], bool]) -> bool:
+        questions.append(goes_on())
+        # The first question is whether a controller works, the second whether this process still may.
+        return len(questions) > 1
+
     async with Manager.open(settings(tmp_path / "data")) as manager:
-        await manager.settle([], lambda: True, timeout_s=5)
+        await manager.settle([], follow, announce=told.append)
 
-        with pytest.raises(TimeoutError):
-            await manager.settle([], lambda: False, timeout_s=1)
+    assert questions == [False, True]
+    assert len(told) == 1
 
 
-async def test_error_of_the_question_comes_through_as_it_is(tmp_path: Path) -> None:
+async def test_error_of_who_follows_comes_through_as_it_is(tmp_path: Path) -> None:
     """What the question raises is not wrapped, so a command can report it."""
 
     class GaveUpError(Exception):
         pass
 
-    def question() -> bool:
-        raise GaveUpError
+    async def follow(goes_on: Callable[[], bool]) -> bool:
+        if goes_on():
+            raise GaveUpError
+        return False
 
     async with Manager.open(settings(tmp_path / "data")) as manager:
         with pytest.raises(GaveUpError):
-            await manager.settle([], question, timeout_s=5)
+            await manager.settle([], follow)
 
 
 def test_second_controller_is_refused_by_name_of_the_first(here: Installation) -> None:

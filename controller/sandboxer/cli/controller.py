@@ -12,7 +12,18 @@ from sandboxer.cli.exits import Exit
 from sandboxer.cli.logs import LogFormat, configure
 
 if TYPE_CHECKING:
+    from sandboxer.api.server import Exposure
     from sandboxer.manager import Manager
+
+
+def _exposure(listen: str | None, tls_names: tuple[str, ...]) -> Exposure | None:
+    from sandboxer.api.listening import DEFAULT_ADDRESS, parse_address
+    from sandboxer.api.server import Exposure
+
+    if listen == "none":
+        return None
+    address = parse_address(listen) if listen else DEFAULT_ADDRESS
+    return Exposure(address, tls_names, may_be_taken=listen is None)
 
 
 @click.group()
@@ -40,6 +51,19 @@ def controller() -> None:
     help="Take an empty --specs directory as the wish for nothing, not as a mistake.",
 )
 @click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Serve the API over TLS here; `none` serves the Unix socket only. 127.0.0.1:7443 when left "
+    "out, and the Unix socket only if that is taken.",
+)
+@click.option(
+    "--tls-san",
+    "tls_names",
+    multiple=True,
+    metavar="NAME",
+    help="Another host name or address for the certificate; may be repeated.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -50,6 +74,8 @@ def controller() -> None:
 def run(
     specs: tuple[Path, ...],
     log_format: LogFormat,
+    listen: str | None,
+    tls_names: tuple[str, ...],
     *,
     partial: bool,
     allow_empty: bool,
@@ -58,14 +84,15 @@ def run(
     """
     Reconcile until SIGTERM or SIGINT: the daemon.
 
-    It watches --specs, reconciles every object, and serves the read API on a Unix socket in the
-    data directory. A first signal lets running passes finish, a second one ends at once. One
-    controller runs per data directory.
+    It watches --specs, reconciles every object, and serves the API: on a Unix socket in the data
+    directory, and over TLS to who shows a token. A first signal lets running passes finish, a second
+    one ends at once. One controller runs per data directory.
     """
     configure(log_format, verbose=verbose)
+    exposure = _exposure(listen, tls_names)
 
     async def work(manager: Manager) -> int:
-        await manager.run(specs=specs, partial=partial, allow_empty=allow_empty)
+        await manager.run(specs=specs, partial=partial, allow_empty=allow_empty, exposure=exposure)
         return Exit.OK
 
-    return with_manager(work, log_to_file=False)
+    return with_manager(work)

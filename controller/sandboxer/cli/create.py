@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxer.cli.access import with_manager
+from sandboxer.cli.access import with_api
 from sandboxer.cli.names import reference_text
 from sandboxer.cli.options import (
     DURATION,
@@ -32,8 +32,8 @@ from sandboxer.sources.documents import DocumentError, read_documents
 from sandboxer.units import Duration, format_duration
 
 if TYPE_CHECKING:
-    from sandboxer.manager import Manager
-    from sandboxer.store import Store
+    from sandboxer.cli.access import Access
+    from sandboxer.client.client import Client
 
 # Random hex digits behind a generated name; 2^24 makes a clash among hundreds of them unlikely,
 # and a clash is refused by the store, never overwritten.
@@ -62,18 +62,35 @@ def _input(name: str, text: str) -> str | int | float | bool:
     return typed_value(text)
 
 
-def _check_profile(store: Store, name: str) -> None:
-    if store.get(Profile, name, "") is None:
-        names = sorted(e.key.name for e in store.entries("Profile"))
+async def _check_profile(client: Client, name: str) -> None:
+    if await client.get(Profile, name) is None:
+        names = sorted(p.metadata.name for p in (await client.list(Profile)).items)
         short = [n for n in names if n.removeprefix("profile.") == name]
         hint = f'Did you mean "{short[0]}"?' if short else did_you_mean(name, names)
         raise NotFoundError(f'There is no profile called "{name}".', remedy=hint)
 
 
-def _check_host(store: Store, name: str) -> None:
-    if store.get(Host, name, "") is None:
-        names = sorted(e.key.name for e in store.entries("Host"))
+async def _check_host(client: Client, name: str) -> None:
+    if await client.get(Host, name) is None:
+        names = sorted(h.metadata.name for h in (await client.list(Host)).items)
         raise NotFoundError(f'There is no host called "{name}".', remedy=did_you_mean(name, names))
+
+
+async def _check(access: Access, sandbox: Sandbox) -> None:
+    """
+    Refuse what could not become Ready; the API itself only remarks it, as a profile may come later.
+
+    Raises:
+        NotFoundError: There is no such profile or host.
+        InvalidSpecError: The profile refuses it.
+    """
+    await _check_profile(access.client, sandbox.spec.profile)
+    if host := sandbox.spec.placement.host or access.settings.host:
+        await _check_host(access.client, host)
+    with access.collected_warnings() as problems:
+        await access.client.create(sandbox, dry_run=True)
+    if problems:
+        raise InvalidSpecError("\n".join(problems))
 
 
 def sandbox_from(
@@ -162,35 +179,32 @@ def create(
     )
     printer = printer_for(output, single=True) if output else None
 
-    async def work(manager: Manager) -> int:
-        await manager.register()
-        _check_profile(manager.store, sandbox.spec.profile)
-        if host := sandbox.spec.placement.host or manager.settings.host:
-            _check_host(manager.store, host)
-        manager.check(sandbox)
-        created = await manager.store.create(sandbox)
+    async def work(access: Access) -> int:
+        await _check(access, sandbox)
+        created = await access.client.create(sandbox)
         if not wait:
             write(printer([created]) if printer else f"{reference_text(created)} created\n")
             return 0
-        seconds = await await_ready(manager, created.key, timeout.seconds)
-        made = manager.store.get(Sandbox, created.key.name, created.key.namespace)
-        if made is None:
-            raise NotFoundError(f"{created.key} was deleted while it was being made.")
-        write(printer([made]) if printer else report(made, manager.store, seconds))
+        made, seconds = await await_ready(access, created.key, timeout.seconds)
+        write(printer([made]) if printer else await report(made, access.client, seconds))
         return 0
 
-    return with_manager(work)
+    return with_api(work, writes=True)
 
 
-async def await_ready(manager: Manager, key: Key, timeout_s: float) -> float:
-    """Wait until a sandbox is Ready and return the seconds it took."""
-    return await settle(manager, [key], ready(manager.store, [key]), timeout_s=timeout_s)
+async def await_ready(access: Access, key: Key, timeout_s: float) -> tuple[Sandbox, float]:
+    """Wait until a sandbox is Ready; return it and the seconds it took."""
+    seconds = await settle(access, [key], ready([key]), timeout_s=timeout_s)
+    made = await access.client.get(Sandbox, key.name, key.namespace)
+    if made is None:
+        raise NotFoundError(f"{key} was deleted while it was being made.")
+    return made, seconds
 
 
-def report(sandbox: Sandbox, store: Store, seconds: float) -> str:
+async def report(sandbox: Sandbox, client: Client, seconds: float) -> str:
     """Return what `create` prints: where it runs, what is enforced, what was measured."""
     status = sandbox.status
-    host = store.get(Host, status.host, "")
+    host = await client.get(Host, status.host)
     rows = [
         ["id", sandbox.metadata.uid.replace("-", "")[:12]],
         ["profile", sandbox.spec.profile],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from sandboxer.api import selectors
-from sandboxer.cli.access import with_manager
+from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.files import in_namespace, read_manifests
 from sandboxer.cli.get import select
@@ -22,15 +21,24 @@ from sandboxer.cli.options import (
 from sandboxer.cli.printing import note, write
 from sandboxer.cli.progress import gone, settle
 from sandboxer.errors import NotFoundError
-from sandboxer.kinds.meta import Key, Resource
+from sandboxer.kinds.meta import Resource
 from sandboxer.units import Duration
 
 if TYPE_CHECKING:
-    from sandboxer.manager import Manager
-    from sandboxer.store import Store
+    from sandboxer.cli.access import Access
+    from sandboxer.client.client import Client, Propagation
 
-# Sandboxes last in a manifest are deleted before the hosts and profiles they need.
-_ORDER = ("Sandbox", "Profile", "Host", "Extension", "Event")
+    Find = Callable[[Client], Awaitable[list[Resource]]]
+
+# A pool goes before its sandboxes, or it would replace them; sandboxes last in a manifest go before
+# the hosts and profiles they need.
+_ORDER = ("SandboxPool", "Sandbox", "Profile", "Host", "Extension", "Event")
+
+_PROPAGATION: dict[str, Propagation] = {
+    "background": "Background",
+    "foreground": "Foreground",
+    "orphan": "Orphan",
+}
 
 
 @click.command()
@@ -40,6 +48,13 @@ _ORDER = ("Sandbox", "Profile", "Host", "Extension", "Event")
 @click.option("-l", "--selector", default="", metavar="SELECTOR", help="All of KIND with these labels.")  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="All of KIND in the namespace.")
 @click.option("--ignore-not-found", is_flag=True, help="An object that is not there is no error.")
+@click.option(
+    "--cascade",
+    type=click.Choice(list(_PROPAGATION)),
+    default="background",
+    show_default=True,
+    help="What becomes of objects that belong to it: they go after it, before it, or stay.",
+)
 @click.option("--wait/--no-wait", default=True, help="Wait until it is gone.")
 @timeout_option("5m")
 def delete(
@@ -51,6 +66,7 @@ def delete(
     selector: str,
     everything: bool,
     ignore_not_found: bool,
+    cascade: str,
     wait: bool,
     timeout: Duration,
 ) -> int:
@@ -59,30 +75,32 @@ def delete(
         raise click.UsageError("name objects, or manifests with -f")
     current = current_namespace(namespace)
 
-    def find(store: Store) -> list[Resource]:
+    async def find(client: Client) -> list[Resource]:
         if filenames:
             documents = read_manifests(filenames, recursive=recursive)
-            return _existing(
-                store, in_namespace(documents, namespace, current), missing_ok=ignore_not_found
+            return await _existing(
+                client, in_namespace(documents, namespace, current), missing_ok=ignore_not_found
             )
         wanted = references(words)
         if any(not reference.name for reference in wanted) and not (selector or everything):
             raise click.UsageError("name the objects, or say --all or -l")
         try:
-            return select(store, wanted, current, selectors.parse(selector))
+            return await select(client, wanted, current, selector)
         except NotFoundError:
             if ignore_not_found:
                 return []
             raise
 
-    return _delete(find, wait=wait, timeout_s=timeout.seconds)
+    return _delete(find, cascade, wait=wait, timeout_s=timeout.seconds)
 
 
-def _existing(store: Store, resources: Sequence[Resource], *, missing_ok: bool) -> list[Resource]:
+async def _existing(
+    client: Client, resources: Sequence[Resource], *, missing_ok: bool
+) -> list[Resource]:
     found = []
     for resource in resources:
         key = resource.key
-        current = store.get(type(resource), key.name, key.namespace)
+        current = await client.get(type(resource), key.name, key.namespace)
         if current is not None:
             found.append(current)
         elif not missing_ok:
@@ -90,31 +108,47 @@ def _existing(store: Store, resources: Sequence[Resource], *, missing_ok: bool) 
     return found
 
 
-def _delete(find: Callable[[Store], list[Resource]], *, wait: bool, timeout_s: float) -> int:
-    async def work(manager: Manager) -> int:
-        store = manager.store
-        found = sorted(find(store), key=lambda resource: _ORDER.index(resource.kind))
-        for resource in found:
-            key, uid = resource.key, resource.metadata.uid
-            await store.delete(type(resource), key.name, key.namespace, uid=uid)
-        pending = {r.key: r.metadata.uid for r in found if store.entry(r.key) is not None}
+def _delete(find: Find, cascade: str, *, wait: bool, timeout_s: float) -> int:
+    propagation = _PROPAGATION[cascade]
+
+    async def work(access: Access) -> int:
+        found = sorted(await find(access.client), key=_turn)
+        pending = {
+            resource.key: resource.metadata.uid
+            for resource in found
+            if await _is_held(access.client, resource, propagation)
+        }
         if wait and pending:
-            await _await_gone(manager, pending, timeout_s)
+            await settle(access, list(pending), gone(pending), timeout_s=timeout_s)
         word = "deleted" if wait else "deletion asked for"
         write(
             "".join(
                 f"{reference_text(r)} {word if r.key in pending else 'deleted'}\n" for r in found
             )
         )
-        if not wait and pending and not manager.controller_running():
+        if not wait and pending and not access.somebody_works():
             note("note: no controller is running; the deletion waits for one")
         return Exit.OK
 
-    return with_manager(work)
+    return with_api(work, writes=True)
 
 
-async def _await_gone(manager: Manager, pending: dict[Key, str], timeout_s: float) -> None:
-    await settle(manager, list(pending), gone(manager.store, pending), timeout_s=timeout_s)
+def _turn(resource: Resource) -> int:
+    """Return when an object's turn to be deleted comes."""
+    return _ORDER.index(resource.kind) if resource.kind in _ORDER else len(_ORDER)
+
+
+async def _is_held(client: Client, resource: Resource, propagation: Propagation) -> bool:
+    """Ask for the deletion of an object; tell whether something of it has to go first."""
+    key, uid = resource.key, resource.metadata.uid
+    try:
+        held = await client.delete(
+            type(resource), key.name, key.namespace, uid=uid, propagation=propagation
+        )
+    except NotFoundError:
+        # It went since it was looked up, with its owner or by somebody else.
+        return False
+    return held is not None
 
 
 @click.command()
@@ -125,8 +159,8 @@ async def _await_gone(manager: Manager, pending: dict[Key, str], timeout_s: floa
 def destroy(names: tuple[str, ...], namespace: str | None, *, wait: bool, timeout: Duration) -> int:
     """Delete sandboxes by ID: name, uid, or the beginning of the uid."""
     current = current_namespace(namespace)
-    return _delete(
-        lambda store: [get_sandbox(store, name, current) for name in names],
-        wait=wait,
-        timeout_s=timeout.seconds,
-    )
+
+    async def find(client: Client) -> list[Resource]:
+        return [await get_sandbox(client, name, current) for name in names]
+
+    return _delete(find, "background", wait=wait, timeout_s=timeout.seconds)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxer.api import selectors
-from sandboxer.cli.access import with_store
+from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.get import select
 from sandboxer.cli.names import Reference, references
 from sandboxer.cli.options import current_namespace, namespace_option, output_option
-from sandboxer.cli.printing import age, columns, note, printer_for, safe_text, write
+from sandboxer.cli.printing import age, columns, note, printer_for, safe_text, shown_document, write
 from sandboxer.kinds.event import Event
 from sandboxer.kinds.meta import Resource
 
 if TYPE_CHECKING:
-    from sandboxer.store import Store
+    from sandboxer.cli.access import Access
+    from sandboxer.client.client import Client
 
 # Width of the names column, as in kubectl describe.
 INDENT = "  "
@@ -32,15 +32,18 @@ def describe(words: tuple[str, ...], namespace: str | None) -> int:
     """Show all there is to know about objects: spec, status, conditions, events."""
     wanted = references(words)
 
-    async def work(store: Store) -> int:
-        found = select(store, wanted, current_namespace(namespace), ())
-        events = store.list(Event)
+    async def work(access: Access) -> int:
+        client = access.client
+        found = await select(client, wanted, current_namespace(namespace))
+        # One question for all when there are many, the few of one object when there is one.
+        fields = f"involvedObject.name={found[0].metadata.name}" if len(found) == 1 else ""
+        events = (await client.list(Event, fields=fields)).items if found else []
         write("\n\n".join(description(resource, about(resource, events)) for resource in found))
         if not found:
             note("Nothing found.")
         return Exit.OK
 
-    return with_store(work)
+    return with_api(work)
 
 
 def about(resource: Resource, events: Iterable[Event]) -> list[Event]:
@@ -68,7 +71,7 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 def description(resource: Resource, events: Sequence[Event]) -> str:
     """Return the whole text for one object."""
-    document = resource.to_document()
+    document = shown_document(resource)
     metadata = document.pop("metadata")
     status = document.pop("status", {})
     conditions = status.pop("conditions", [])
@@ -158,24 +161,20 @@ def events(
     scope = None if all_namespaces else current_namespace(namespace)
     printer = printer_for(output, with_namespace=scope is None)
 
-    async def work(store: Store) -> int:
-        revision = store.revision
-        found = in_order(
-            event
-            for resource in select(store, [Reference(Event, "")], None, selectors.parse(""))
-            if isinstance(event := resource, Event) and _meant(event, wanted, scope)
-        )
+    async def work(access: Access) -> int:
+        listing = await access.client.list(Event)
+        found = in_order(event for event in listing.items if _meant(event, wanted, scope))
         if output == "table":
             write(_event_lines(found, with_head=True))
         else:
             write(printer(found))
         if watch:
-            await _follow(store, wanted, scope, since=revision)
+            await _follow(access.client, wanted, scope, since=listing.revision)
         elif not found:
             note("No events found.")
         return Exit.OK
 
-    return with_store(work)
+    return with_api(work)
 
 
 def _meant(event: Event, wanted: Reference | None, scope: str | None) -> bool:
@@ -200,10 +199,11 @@ def _event_lines(events: Sequence[Event], *, with_head: bool) -> str:
     return columns(rows) if events else ""
 
 
-async def _follow(store: Store, wanted: Reference | None, scope: str | None, *, since: int) -> None:
-    async for change in store.watch(since=since):
-        if change.entry.key.kind != "Event" or change.type == "DELETED":
-            continue
-        event = Event.model_validate_json(change.entry.body)
-        if _meant(event, wanted, scope):
-            write(_event_lines([event], with_head=False))
+async def _follow(
+    client: Client, wanted: Reference | None, scope: str | None, *, since: str
+) -> None:
+    async for change in client.watch(Event, since=since):
+        if change.type in ("ADDED", "MODIFIED"):
+            event = Event.parse(change.document)
+            if _meant(event, wanted, scope):
+                write(_event_lines([event], with_head=False))

@@ -26,7 +26,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4, "no such object"
     CONFLICT = 5, "it exists already, or somebody else changed it first"
     TIMEOUT = 6, "the time given with --timeout is over"
-    UNREACHABLE = 7, "a host does not answer"
+    UNREACHABLE = 7, "a host or the API does not answer"
     BLOCKED = 8, "a person has to act first; the message says how"
     TRANSIENT = 9, "it failed now; the same command may work later"
     BUG = 70, "an error in sandboxer itself"  # EX_SOFTWARE of sysexits(3)

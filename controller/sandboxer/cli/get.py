@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from sandboxer.api import selectors
-from sandboxer.cli.access import with_store
+from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.names import Reference, get_object, references
 from sandboxer.cli.options import current_namespace, namespace_option, output_option
@@ -19,23 +19,24 @@ from sandboxer.kinds.meta import Resource
 from sandboxer.kinds.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from sandboxer.store import Change, Store
+    from sandboxer.cli.access import Access
+    from sandboxer.client.client import Client
+    from sandboxer.client.watching import Change
+
+T = TypeVar("T")
 
 # Columns of a watched table get this much room, because rows that come later are not known yet.
 WATCH_WIDTHS = (22, 16, 14, 12, 12, 8)
 
 
-def select(
-    store: Store,
-    wanted: Sequence[Reference],
-    namespace: str | None,
-    selector: selectors.Selector,
+async def select(
+    client: Client, wanted: Sequence[Reference], namespace: str | None, selector: str = ""
 ) -> list[Resource]:
     """
     Return the objects meant by the references, sorted by kind, namespace and name.
 
     Args:
-        store: Where to look.
+        client: Where to look.
         wanted: Kinds and names; an empty name is all of the kind.
         namespace: Only this one; None is all.
         selector: Labels they must have.
@@ -46,12 +47,13 @@ def select(
     found: list[Resource] = []
     for reference in wanted:
         if reference.name:
-            found.append(get_object(store, reference, namespace or "default"))
+            found.append(await get_object(client, reference, namespace or "default"))
             continue
-        scope = namespace if reference.kind.namespaced else None
-        listed: list[Resource] = list(store.list(reference.kind, namespace=scope))
+        listed: list[Resource] = (
+            await client.list(reference.kind, namespace, labels=selector)
+        ).items
         listed.sort(key=lambda r: (r.metadata.namespace or "", r.metadata.name))
-        found += [r for r in listed if selectors.matches(selector, r.metadata.labels)]
+        found += listed
     return found
 
 
@@ -80,7 +82,7 @@ def get(
     return show(
         wanted,
         None if all_namespaces else current_namespace(namespace),
-        selectors.parse(selector),
+        selector,
         output=output,
         watch=watch,
     )
@@ -96,7 +98,7 @@ def list_(namespace: str | None, *, all_namespaces: bool, selector: str, output:
     return show(
         [Reference(Sandbox, "")],
         None if all_namespaces else current_namespace(namespace),
-        selectors.parse(selector),
+        selector,
         output=output,
         watch=False,
     )
@@ -105,7 +107,7 @@ def list_(namespace: str | None, *, all_namespaces: bool, selector: str, output:
 def show(
     wanted: Sequence[Reference],
     namespace: str | None,
-    selector: selectors.Selector,
+    selector: str,
     *,
     output: str,
     watch: bool,
@@ -116,48 +118,68 @@ def show(
     if watch and output.partition("=")[0] not in ("table", "wide", "json", "name"):
         raise click.UsageError("--watch prints table, wide, json or name")
 
-    async def work(store: Store) -> int:
-        revision = store.revision
-        found = select(store, wanted, namespace, selector)
+    async def work(access: Access) -> int:
+        client = access.client
+        revisions = [await client.revision(r.kind, namespace) for r in wanted if watch]
+        found = await select(client, wanted, namespace, selector)
         if found or output not in ("table", "wide"):
             if not watch or output != "json":
                 write(printer(found))
         elif not watch:
             note(f"No {_plural(wanted)} found{f' in namespace {namespace}' if namespace else ''}.")
         if watch:
-            await _follow(store, wanted, namespace, selector, output=output, since=revision)
+            streams = [
+                _changes(client, reference, namespace, selector, since=revision)
+                for reference, revision in zip(wanted, revisions, strict=True)
+            ]
+            async for kind, change in merged(streams):
+                write(_changed(change, kind, output, with_namespace=namespace is None))
         return Exit.OK
 
-    return with_store(work)
+    return with_api(work)
 
 
 def _plural(wanted: Sequence[Reference]) -> str:
     return ", ".join(reference.kind.plural for reference in wanted)
 
 
-async def _follow(
-    store: Store,
-    wanted: Sequence[Reference],
-    namespace: str | None,
-    selector: selectors.Selector,
-    *,
-    output: str,
-    since: int,
-) -> None:
-    """Print one line per change until interrupted; a deleted object is shown a last time."""
-    names = {(r.kind.model_fields["kind"].default, r.name): r.kind for r in wanted}
-    async for change in store.watch(since=since):
-        key = change.entry.key
-        kind = names.get((key.kind, key.name)) or names.get((key.kind, ""))
-        if kind is None or (kind.namespaced and namespace not in (None, key.namespace)):
-            continue
-        if not selectors.matches(selector, change.entry.labels):
-            continue
-        write(_changed(change, kind, output, with_namespace=namespace is None))
+async def _changes(
+    client: Client, reference: Reference, namespace: str | None, selector: str, *, since: str
+) -> AsyncIterator[tuple[type[Resource], Change]]:
+    """Yield what happens to the objects of one reference; a deleted one comes a last time."""
+    watching = client.watch(
+        reference.kind,
+        (namespace or "default") if reference.name else namespace,
+        since=since,
+        labels="" if reference.name else selector,
+        fields=f"metadata.name={reference.name}" if reference.name else "",
+    )
+    async for change in watching:
+        if change.type != "BOOKMARK":
+            yield reference.kind, change
+
+
+async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
+    """Yield what any of several streams yields, as it comes; the first that fails ends all."""
+    if len(streams) == 1:
+        async for item in streams[0]:
+            yield item
+        return
+    items: asyncio.Queue[T] = asyncio.Queue()
+
+    async def pour(stream: AsyncIterator[T]) -> None:
+        async for item in stream:
+            items.put_nowait(item)
+
+    async with asyncio.TaskGroup() as tasks:
+        for stream in streams:
+            tasks.create_task(pour(stream))
+        while True:
+            yield await items.get()
 
 
 def _changed(change: Change, kind: type[Resource], output: str, *, with_namespace: bool) -> str:
-    resource = kind.parse(json.loads(change.entry.body))
+    resource = kind.parse(change.document)
     if output == "json":
         return json.dumps({"type": change.type, "object": resource.to_document()}) + "\n"
     if output == "name":

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sandboxer.cli.access import with_manager
+from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.names import get_sandbox
 from sandboxer.cli.options import current_namespace, namespace_option
 from sandboxer.cli.terminal import connected, stdin_is_terminal
+from sandboxer.client.paths import path_of
+from sandboxer.kinds.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from sandboxer.manager import Manager
+    from sandboxer.cli.access import Access
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -43,19 +45,17 @@ def exec_(
     if not words:
         raise click.UsageError("name the command to run, after --")
 
-    async def work(manager: Manager) -> int:
-        sandbox = get_sandbox(manager.store, name, current_namespace(namespace))
-        inside = await manager.inside(sandbox, needs="exec")
+    async def work(access: Access) -> int:
+        from sandboxer.client.streams import execute
+
+        sandbox = await get_sandbox(access.client, name, current_namespace(namespace))
         with connected(
             interactive=interactive, terminal=terminal and stdin_is_terminal()
         ) as streams:
-            status = await inside.extension.exec(
-                inside.session, inside.instance, words, streams, container=container
-            )
-        # A signal number arrives negative; a shell reports 128 + signal.
-        return status if status >= 0 else 128 - status
+            server, path = access.client.server, _path(sandbox)
+            return await execute(server, path, words, streams, container=container)
 
-    return with_manager(work)
+    return with_api(work)
 
 
 @click.command()
@@ -69,18 +69,18 @@ def logs(
 ) -> int:
     """Print what a sandbox printed."""
 
-    async def work(manager: Manager) -> int:
-        sandbox = get_sandbox(manager.store, name, current_namespace(namespace))
-        inside = await manager.inside(sandbox, needs="logs")
+    async def work(access: Access) -> int:
+        sandbox = await get_sandbox(access.client, name, current_namespace(namespace))
         with connected(interactive=False, terminal=False) as streams:
-            await inside.extension.logs(
-                inside.session,
-                inside.instance,
-                streams,
-                container=container,
-                follow=follow,
-                tail=tail,
+            printed = access.client.log(
+                _path(sandbox), container=container, follow=follow, tail=tail
             )
+            async for chunk in printed:
+                await streams.stdout(chunk)
         return Exit.OK
 
-    return with_manager(work)
+    return with_api(work)
+
+
+def _path(sandbox: Sandbox) -> str:
+    return path_of(Sandbox, sandbox.metadata.namespace, sandbox.metadata.name)

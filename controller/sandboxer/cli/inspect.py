@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from sandboxer.cli.access import with_manager
+from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit, exit_of
 from sandboxer.cli.names import Reference, get_object
 from sandboxer.cli.printing import columns, note, safe_text, write
+from sandboxer.client.paths import path_of
 from sandboxer.errors import SandboxerError
-from sandboxer.extension import LABEL_NAME, LABEL_NAMESPACE, Observation
 from sandboxer.kinds.host import LOCAL_HOST, Host, HostFacts, HostLoad
+from sandboxer.kinds.inventory import FoundSandbox, HostInventory
 from sandboxer.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from sandboxer.manager import Manager
-    from sandboxer.store import Store
+    from sandboxer.cli.access import Access
+    from sandboxer.client.client import Client
 
 
 @click.group()
@@ -35,44 +36,56 @@ def host(name: str) -> int:
     Exit code 7 when a host does not answer, 8 when it refuses us or shows another key.
     """
 
-    async def work(manager: Manager) -> int:
-        await manager.register()
-        hosts = _hosts(manager.store, name)
+    async def work(access: Access) -> int:
+        hosts = await _hosts(access.client, name)
         code = int(Exit.OK)
         for number, each in enumerate(hosts):
             write("\n" if number else "")
-            code = max(code, await _inspect(manager, each))
+            code = max(code, await _inspect(access.client, each))
         return code
 
-    return with_manager(work)
+    return with_api(work, writes=True)
 
 
-def _hosts(store: Store, name: str) -> list[Host]:
+async def _hosts(client: Client, name: str) -> list[Host]:
     if not name:
-        return sorted(
-            store.list(Host), key=lambda h: (h.metadata.name != LOCAL_HOST, h.metadata.name)
-        )
-    found = get_object(store, Reference(Host, name), "")
+        hosts = (await client.list(Host)).items
+        return sorted(hosts, key=lambda h: (h.metadata.name != LOCAL_HOST, h.metadata.name))
+    found = await get_object(client, Reference(Host, name), "")
     return [found] if isinstance(found, Host) else []
 
 
-async def _inspect(manager: Manager, host: Host) -> int:
+async def look_at(client: Client, host: Host) -> HostInventory:
+    """
+    Have a host probed now by whoever serves the API.
+
+    Raises:
+        UnreachableError: It does not answer.
+        TerminalError: It refuses us, or is not who it should be.
+    """
+    path = path_of(Host, name=host.metadata.name, subresource="inventory")
+    return await client.read(HostInventory, path)
+
+
+async def _inspect(client: Client, host: Host) -> int:
     try:
-        report = await manager.probe(host)
+        seen = await look_at(client, host)
     except SandboxerError as error:
         code = exit_of(error)
         fault = "does not answer" if code == Exit.UNREACHABLE else "cannot be used"
         write(f"{host.metadata.name}  {_address(host)}  {fault}\n")
         note("\n  ".join(filter(None, (f"error: {error.message}", error.remedy))))
         return code
-    write(f"{host.metadata.name}  {_address(host)}  answered in {report.round_trip_ms:.1f} ms\n")
-    write(facts_text(report.facts, report.load))
-    write(inventory_text(manager.inventory(host), manager.store))
+    write(f"{host.metadata.name}  {_address(host)}  answered in {seen.round_trip_ms:.1f} ms\n")
+    write(facts_text(seen.facts, seen.load))
+    write(inventory_text(seen.sandboxes))
     return Exit.OK
 
 
 def _address(host: Host) -> str:
     spec = host.spec
+    if spec.ssh_alias is not None:
+        return f"{spec.ssh_alias} (alias)"
     return (
         "this machine" if spec.transport == "local" else f"{spec.user}@{spec.address}:{spec.port}"
     )
@@ -98,17 +111,16 @@ def facts_text(facts: HostFacts, load: HostLoad) -> str:
     return columns([["", name, safe_text(value)] for name, value in rows])
 
 
-def inventory_text(seen: Collection[Observation], store: Store) -> str:
+def inventory_text(sandboxes: Sequence[FoundSandbox]) -> str:
     """Return what carries our label on a machine, by sandbox, and whether somebody owns it."""
-    if not seen:
+    if not sandboxes:
         return "   ours         nothing\n"
-    owners = {entry.uid for entry in store.entries("Sandbox")}
     rows = [["", "SANDBOX", "UID", "STATE", "RESOURCES", "OWNER"]]
-    for observation in sorted(seen, key=lambda o: o.uid):
-        labels = observation.labels
-        name = f"{labels.get(LABEL_NAMESPACE, '?')}/{labels.get(LABEL_NAME, '?')}"
-        kinds = [resource.kind for resource in observation.resources]
+    for found in sandboxes:
+        name = f"{found.namespace or '?'}/{found.name or '?'}"
+        kinds = [resource.kind for resource in found.resources]
         counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-        owner = "in the store" if observation.uid in owners else "ORPHAN"
-        rows.append(["", safe_text(name), observation.uid[:8], observation.state, counted, owner])
+        owner = "in the store" if found.owned else "ORPHAN"
+        cells = (name, found.uid[:8], found.state, counted)
+        rows.append(["", *(safe_text(cell) for cell in cells), owner])
     return columns(rows)

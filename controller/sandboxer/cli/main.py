@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
+from sandboxer import __version__
 from sandboxer.cli.exits import Exit, exit_of
 from sandboxer.cli.suggest import did_you_mean
 from sandboxer.errors import SandboxerError, Waiting
@@ -38,17 +39,23 @@ VERBS = {
     "list": Verb("sandboxer.cli.get:list_", "List sandboxes (= get sandboxes).", "In a hurry"),
     "exec": Verb("sandboxer.cli.inside:exec_", "Run a command inside a sandbox.", "In a hurry"),
     "logs": Verb("sandboxer.cli.inside:logs", "Print what a sandbox printed.", "In a hurry"),
+    "port-forward": Verb("sandboxer.cli.port_forward:port_forward", "Let local ports lead into a sandbox.", "In a hurry"),
     "destroy": Verb("sandboxer.cli.delete:destroy", "Delete a sandbox by its ID.", "In a hurry"),
     "recreate": Verb("sandboxer.cli.recreate:recreate", "Delete a sandbox and make it again.", "In a hurry"),
     "apply": Verb("sandboxer.cli.apply:apply", "Make the store equal to manifests."),
+    "scale": Verb("sandboxer.cli.scale:scale", "Set how many sandboxes a pool keeps."),
     "diff": Verb("sandboxer.cli.apply:diff", "Show what apply would change."),
     "validate": Verb("sandboxer.cli.apply:validate", "Check manifests without touching anything."),
     "get": Verb("sandboxer.cli.get:get", "Show objects."),
     "describe": Verb("sandboxer.cli.describe:describe", "Show all there is to know about objects."),
     "events": Verb("sandboxer.cli.describe:events", "Show what happened."),
+    "explain": Verb("sandboxer.cli.explain:explain", "Tell what happened to a sandbox and why, also when it is gone."),
     "wait": Verb("sandboxer.cli.wait:wait", "Wait for a condition, a value or a deletion."),
     "delete": Verb("sandboxer.cli.delete:delete", "Delete objects."),
     "controller": Verb("sandboxer.cli.controller:controller", "Run the controller.", "Running it"),
+    "kubeconfig": Verb("sandboxer.cli.kubeconfig:kubeconfig", "Print what kubectl needs.", "Running it"),
+    "token": Verb("sandboxer.cli.tokens:token", "Manage who may use the API.", "Running it"),
+    "reachability": Verb("sandboxer.cli.reachability:reachability", "Show the way to a sandbox.", "Running it"),
     "inspect": Verb("sandboxer.cli.inspect:inspect", "Look at hosts themselves.", "Running it"),
     "doctor": Verb("sandboxer.cli.doctor:doctor", "Check this installation.", "Running it"),
     "completion": Verb("sandboxer.cli.shell:completion", "Print a completion script.", "Running it"),
@@ -106,6 +113,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.version_option(__version__, message="sandboxer %(version)s")
 def cli() -> None:
     """
     Sandboxes on machines you own, declared in YAML and kept as declared.

@@ -10,11 +10,11 @@ import click
 from sandboxer.cli.suggest import did_you_mean
 from sandboxer.errors import NotFoundError
 from sandboxer.kinds.catalog import KINDS, find_kind, kind_words
-from sandboxer.kinds.meta import Resource
+from sandboxer.kinds.meta import API_VERSION, Resource
 from sandboxer.kinds.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from sandboxer.store import Store
+    from sandboxer.client.client import Client
 
 # A uid prefix shorter than this is more likely a mistyped name.
 MIN_UID_PREFIX = 4
@@ -69,8 +69,13 @@ def _slashed(word: str) -> Reference:
 
 def _kinds(word: str) -> list[type[Resource]]:
     if word == "all":
-        return [kind for name, kind in KINDS.items() if name != "Event"]
+        return [kind for kind in KINDS.values() if _is_ours(kind)]
     return [kind_called(part) for part in word.split(",")]
+
+
+def _is_ours(kind: type[Resource]) -> bool:
+    """Tell whether a kind is of our group, and not one of Kubernetes' that we serve too."""
+    return bool(kind.model_fields["api_version"].default == API_VERSION)
 
 
 def reference_text(resource: Resource) -> str:
@@ -78,7 +83,7 @@ def reference_text(resource: Resource) -> str:
     return f"{resource.kind.lower()}/{resource.metadata.name}"
 
 
-def get_object(store: Store, reference: Reference, namespace: str) -> Resource:
+async def get_object(client: Client, reference: Reference, namespace: str) -> Resource:
     """
     Return one object by name; a Sandbox also by its uid or the beginning of it.
 
@@ -86,15 +91,16 @@ def get_object(store: Store, reference: Reference, namespace: str) -> Resource:
         NotFoundError: There is none; the remedy names the nearest.
     """
     kind = reference.kind
-    found = store.get(kind, reference.name, namespace if kind.namespaced else "")
+    found = await client.get(kind, reference.name, namespace if kind.namespaced else "")
     if found is not None:
         return found
-    if kind is Sandbox and (by_uid := _by_uid(store, reference.name)) is not None:
+    everywhere = (await client.list(kind)).items
+    if kind is Sandbox and (by_uid := _by_uid(everywhere, reference.name)) is not None:
         return by_uid
-    raise _not_found(store, reference, namespace)
+    raise _not_found(everywhere, reference, namespace)
 
 
-def get_sandbox(store: Store, name: str, namespace: str) -> Sandbox:
+async def get_sandbox(client: Client, name: str, namespace: str) -> Sandbox:
     """
     Return a sandbox by name, `sbx/NAME`, uid or uid prefix.
 
@@ -102,40 +108,38 @@ def get_sandbox(store: Store, name: str, namespace: str) -> Sandbox:
         NotFoundError: There is none, or the prefix fits several.
     """
     reference = _slashed(name) if "/" in name else Reference(Sandbox, name)
-    found = get_object(store, reference, namespace)
+    found = await get_object(client, reference, namespace)
     if not isinstance(found, Sandbox):
         raise click.UsageError(f"{name} is a {found.kind}, and this verb takes a sandbox")
     return found
 
 
-def _by_uid(store: Store, prefix: str) -> Sandbox | None:
+def _by_uid(sandboxes: Sequence[Resource], prefix: str) -> Resource | None:
     prefix = prefix.removeprefix("sbx-")
     if len(prefix) < MIN_UID_PREFIX:
         return None
     # NOTE: `sbx-` names carry twelve hex digits without the dashes of the uid.
     wanted = prefix.replace("-", "")
-    keys = [
-        entry.key
-        for entry in store.entries("Sandbox")
-        if entry.uid.replace("-", "").startswith(wanted)
-    ]
-    if len(keys) > 1:
+    found = [s for s in sandboxes if s.metadata.uid.replace("-", "").startswith(wanted)]
+    if len(found) > 1:
+        names = sorted(f"{s.key.namespace}/{s.key.name}" for s in found)
         raise NotFoundError(
-            f"The ID {prefix} fits {len(keys)} sandboxes: "
-            f"{', '.join(sorted(f'{key.namespace}/{key.name}' for key in keys)[:5])}.",
+            f"The ID {prefix} fits {len(found)} sandboxes: {', '.join(names[:5])}.",
             reason="Ambiguous",
             remedy="Type more of it, or use the name.",
         )
-    return store.get(Sandbox, keys[0].name, keys[0].namespace) if keys else None
+    return found[0] if found else None
 
 
-def _not_found(store: Store, reference: Reference, namespace: str) -> NotFoundError:
+def _not_found(
+    everywhere: Sequence[Resource], reference: Reference, namespace: str
+) -> NotFoundError:
     kind = reference.kind
     word = kind.model_fields["kind"].default.lower()
     where = f" in namespace {namespace}" if kind.namespaced else ""
-    entries = list(store.entries(kind.model_fields["kind"].default))
-    elsewhere = [e.key.namespace for e in entries if e.key.name == reference.name]
-    here = [e.key.name for e in entries if not kind.namespaced or e.key.namespace == namespace]
+    keys = [resource.key for resource in everywhere]
+    elsewhere = sorted(key.namespace for key in keys if key.name == reference.name)
+    here = [key.name for key in keys if not kind.namespaced or key.namespace == namespace]
     if elsewhere:
         hint = f"There is one in namespace {elsewhere[0]}: add -n {elsewhere[0]}."
     else:

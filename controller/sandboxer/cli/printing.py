@@ -43,14 +43,16 @@ def safe_text(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _document(resource: Resource) -> dict[str, Any]:
+def shown_document(resource: Resource) -> dict[str, Any]:
+    """Return the document as it is shown: without the owners of fields, which are for programs."""
     document = resource.to_document()
+    document["metadata"].pop("managedFields", None)
     return {"apiVersion": document.pop("apiVersion"), "kind": document.pop("kind"), **document}
 
 
 def as_list(resources: Sequence[Resource], *, single: bool) -> dict[str, Any]:
     """Return one document: the object itself when *single*, else a `List` of all."""
-    documents = [_document(resource) for resource in resources]
+    documents = [shown_document(resource) for resource in resources]
     if single and len(documents) == 1:
         return documents[0]
     return {"apiVersion": "v1", "kind": "List", "items": documents, "metadata": {}}
@@ -139,7 +141,7 @@ def _custom_columns(layout: str) -> Printer:
     def printer(resources: Sequence[Resource]) -> str:
         rows = [[name for name, _ in pairs]]
         for resource in resources:
-            document = _document(resource)
+            document = shown_document(resource)
             found = (jsonpath.find(path.strip("{}"), document) for _, path in pairs)
             rows.append(
                 [safe_text(",".join(map(jsonpath.as_text, values))) or EMPTY for values in found]

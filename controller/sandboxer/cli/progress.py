@@ -3,11 +3,12 @@ Waiting where a person can see what for.
 
 On a terminal one status line that changes in place; elsewhere one plain line per change. Both go
 to stderr, so results on stdout stay clean. What is waited for is a function without arguments that
-looks at the store; the manager decides who does the work meanwhile.
+looks at mirrors of the objects; `Access` decides who does the work meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,8 @@ from sandboxer.kinds.meta import Condition, Key, Resource
 from sandboxer.kinds.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from sandboxer.manager import Manager
-    from sandboxer.store import Store
+    from sandboxer.cli.access import Access
+    from sandboxer.client.mirror import Mirrors
 
 T = TypeVar("T")
 
@@ -34,11 +35,7 @@ ON_ITS_OWN = "The controller goes on with it; --timeout waits longer."
 LEFT_ALONE = "It stays as it is, as no controller runs; another command that waits goes on with it."
 
 Until = Callable[[], bool]
-
-
-def read_object(store: Store, key: Key) -> Resource | None:
-    """Return the object of a key as it is now."""
-    return store.get(KINDS[key.kind], key.name, key.namespace)
+Question = Callable[["Mirrors"], Until]
 
 
 def is_current(resource: Resource, condition: Condition) -> bool:
@@ -104,18 +101,18 @@ class Judged(Generic[T]):
     time would take longer than making them.
     """
 
-    def __init__(self, store: Store, judge: Callable[[Key, Resource | None], T]) -> None:
-        self._store = store
+    def __init__(self, mirrors: Mirrors, judge: Callable[[Key, Resource | None], T]) -> None:
+        self._mirrors = mirrors
         self._judge = judge
-        self._known: dict[Key, tuple[int, T]] = {}
+        self._known: dict[Key, tuple[str, T]] = {}
 
     def __call__(self, key: Key) -> T:
         """Return what is true of an object as it is now."""
-        entry = self._store.entry(key)
-        revision = entry.revision if entry is not None else 0
+        entry = self._mirrors.entry(key)
+        revision = entry.revision if entry is not None else ""
         known = self._known.get(key)
         if known is None or known[0] != revision:
-            known = (revision, self._judge(key, read_object(self._store, key)))
+            known = (revision, self._judge(key, self._mirrors.get(key)))
             self._known[key] = known
         return known[1]
 
@@ -123,8 +120,8 @@ class Judged(Generic[T]):
 class Progress:
     """Shows the state of some objects while they change."""
 
-    def __init__(self, store: Store, keys: Sequence[Key]) -> None:
-        self._line = Judged(store, lambda _, resource: state_line(resource))
+    def __init__(self, mirrors: Mirrors, keys: Sequence[Key]) -> None:
+        self._line = Judged(mirrors, lambda _, resource: state_line(resource))
         self._keys = keys
         self._shown: dict[Key, str] = {}
         self._status: Callable[[str], None] | None = None
@@ -156,53 +153,73 @@ class Progress:
                 self._status = None
 
 
-async def settle(manager: Manager, keys: Sequence[Key], done: Until, *, timeout_s: float) -> float:
+async def settle(
+    access: Access, keys: Sequence[Key], question: Question, *, timeout_s: float
+) -> float:
     """
-    Wait until *done* and return the seconds it took, reconciling here when no controller runs.
+    Wait until a question is answered with yes and return the seconds it took.
 
     Args:
-        manager: Opened manager.
+        access: The way to the API; reconciles here when no controller runs.
         keys: Objects that are waited for.
-        done: Looks at the store; may raise to give up.
+        question: Given mirrors of them, returns what to ask; that may raise to give up.
         timeout_s: Seconds.
 
     Raises:
         TimedOutError: It did not come in time; the message says how far it came.
     """
-    progress = Progress(manager.store, keys)
+    from sandboxer.client.mirror import Mirrors
+
+    started = time.monotonic()
+    mirrors = Mirrors(access.client, {key: KINDS[key.kind] for key in keys})
+    progress = Progress(mirrors, keys)
+    done = question(mirrors)
 
     def until() -> bool:
         progress.show()
         return done()
 
-    started = time.monotonic()
     try:
-        with progress.visible():
-            await manager.settle(
-                keys, until, timeout_s=timeout_s, announce=lambda text: note(f"note: {text}")
-            )
+        async with asyncio.timeout(timeout_s):
+            await mirrors.start()
+            with progress.visible():
+                await access.settle(mirrors, keys, until)
     except TimeoutError as error:
-        unready = [key for key in keys if not _is_fine(read_object(manager.store, key))]
-        # What is waited for need not be Ready: then those that are stand for themselves.
-        late = unready or list(keys)
-        states = "; ".join(
-            f"{key.kind.lower()}/{key.name} is {state_line(read_object(manager.store, key))}"
-            for key in late[:MAX_NAMED]
-        )
-        if len(late) > MAX_NAMED:
-            states += f"; and {len(late) - MAX_NAMED} more"
-        raise TimedOutError(
-            f"Not done after {timeout_s:g} s: {states.removesuffix('.')}.",
-            remedy=ON_ITS_OWN if manager.controller_running() else LEFT_ALONE,
-        ) from error
+        if not await access.client.is_ready():
+            where = access.client.server.where
+            raise TimedOutError(
+                f"Not done after {timeout_s:g} s: the API at {where} does not answer.",
+                remedy="What becomes of it is not known; ask again when it does.",
+            ) from error
+        raise _too_late(mirrors, keys, timeout_s, working=access.somebody_works()) from error
+    finally:
+        await mirrors.stop()
     return time.monotonic() - started
+
+
+def _too_late(
+    mirrors: Mirrors, keys: Sequence[Key], timeout_s: float, *, working: bool
+) -> TimedOutError:
+    unready = [key for key in keys if not _is_fine(mirrors.get(key))]
+    # What is waited for need not be Ready: then those that are stand for themselves.
+    late = unready or list(keys)
+    states = "; ".join(
+        f"{key.kind.lower()}/{key.name} is {state_line(mirrors.get(key))}"
+        for key in late[:MAX_NAMED]
+    )
+    if len(late) > MAX_NAMED:
+        states += f"; and {len(late) - MAX_NAMED} more"
+    return TimedOutError(
+        f"Not done after {timeout_s:g} s: {states.removesuffix('.')}.",
+        remedy=ON_ITS_OWN if working else LEFT_ALONE,
+    )
 
 
 def _is_fine(resource: Resource | None) -> bool:
     return isinstance(resource, Sandbox) and resource.status.is_true("Ready")
 
 
-def ready(store: Store, keys: Sequence[Key]) -> Until:
+def ready(keys: Sequence[Key]) -> Question:
     """Return the question "are all of these Ready?", which gives up on what is Stalled."""
 
     def is_ready(_: Key, resource: Resource | None) -> bool:
@@ -212,21 +229,36 @@ def ready(store: Store, keys: Sequence[Key]) -> Until:
         condition = current_condition(resource, "Ready")
         return condition is not None and condition.status == "True"
 
-    judged = Judged(store, is_ready)
-    return lambda: all_hold(judged, keys)
+    return asked(keys, is_ready)
 
 
-def all_hold(judged: Judged[bool], keys: Sequence[Key]) -> bool:
-    """Ask about every object, so that one that gave up is not hidden by one that is not done."""
-    held = [judged(key) for key in keys]
-    return all(held)
+def asked(keys: Sequence[Key], judge: Callable[[Key, Resource | None], bool]) -> Question:
+    """
+    Return the question whether a judgement holds of all objects.
+
+    Every object is judged each time, so that one that gave up is not hidden by one that is not done.
+    """
+
+    def question(mirrors: Mirrors) -> Until:
+        judged = Judged(mirrors, judge)
+
+        def done() -> bool:
+            held = [judged(key) for key in keys]
+            return all(held)
+
+        return done
+
+    return question
 
 
-def gone(store: Store, uids: dict[Key, str]) -> Until:
+def gone(uids: dict[Key, str]) -> Question:
     """Return the question "are all of these, with these uids, gone?"."""
 
-    def done() -> bool:
-        entries = {key: store.entry(key) for key in uids}
-        return all(entry is None or entry.uid != uids[key] for key, entry in entries.items())
+    def question(mirrors: Mirrors) -> Until:
+        def done() -> bool:
+            entries = {key: mirrors.entry(key) for key in uids}
+            return all(entry is None or entry.uid != uids[key] for key, entry in entries.items())
 
-    return done
+        return done
+
+    return question

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sandboxer.cli import jsonpath
-from sandboxer.cli.access import with_manager
+from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.names import get_object, reference_text, references
 from sandboxer.cli.options import current_namespace, namespace_option, timeout_option
 from sandboxer.cli.printing import write
 from sandboxer.cli.progress import (
-    Judged,
-    Until,
-    all_hold,
+    Question,
+    asked,
     current_condition,
     gone,
     refuse_stalled,
@@ -29,8 +28,7 @@ from sandboxer.kinds.meta import Key, Resource
 from sandboxer.units import Duration
 
 if TYPE_CHECKING:
-    from sandboxer.manager import Manager
-    from sandboxer.store import Store
+    from sandboxer.cli.access import Access
 
 _FOR = re.compile(
     r"(?P<delete>delete)|condition=(?P<type>[A-Za-z]+)(?:=(?P<status>[A-Za-z]+))?"
@@ -89,9 +87,10 @@ def _value_goal(path: str, value: str | None) -> Goal:
     return Goal("condition met", holds, may_stall=True)
 
 
-def _question(store: Store, keys: Sequence[Key], goal: Goal) -> Until:
+def _question(found: Sequence[Resource], goal: Goal) -> Question:
+    keys = [resource.key for resource in found]
     if goal.holds is None:
-        return gone(store, {key: entry.uid for key in keys if (entry := store.entry(key))})
+        return gone({resource.key: resource.metadata.uid for resource in found})
     holds = goal.holds
 
     def fulfils(key: Key, resource: Resource | None) -> bool:
@@ -103,16 +102,15 @@ def _question(store: Store, keys: Sequence[Key], goal: Goal) -> Until:
             refuse_stalled(resource)
         return False
 
-    judged = Judged(store, fulfils)
-    return lambda: all_hold(judged, keys)
+    return asked(keys, fulfils)
 
 
 @click.command()
 @click.argument("words", metavar="KIND/NAME…", nargs=-1, required=True)
-@click.option("--for", "goal", required=True, metavar="GOAL", help="condition=Ready, condition=Ready=False, delete, jsonpath={.status.phase}=Ready")  # fmt: skip
+@click.option("--for", "text", required=True, metavar="GOAL", help="condition=Ready, condition=Ready=False, delete, jsonpath={.status.phase}=Ready")  # fmt: skip
 @namespace_option
 @timeout_option("5m")
-def wait(words: tuple[str, ...], goal: str, *, namespace: str | None, timeout: Duration) -> int:
+def wait(words: tuple[str, ...], text: str, *, namespace: str | None, timeout: Duration) -> int:
     """
     Wait until every named object fulfils GOAL.
 
@@ -121,23 +119,22 @@ def wait(words: tuple[str, ...], goal: str, *, namespace: str | None, timeout: D
     Stalled on the way to Ready.
     """
     wanted = references(words)
-    asked = parse_goal(goal)
+    goal = parse_goal(text)
 
-    async def work(manager: Manager) -> int:
-        store = manager.store
+    async def work(access: Access) -> int:
         found = []
         for reference in wanted:
             try:
-                found.append(get_object(store, reference, current_namespace(namespace)))
+                found.append(
+                    await get_object(access.client, reference, current_namespace(namespace))
+                )
             except NotFoundError:
-                if asked.holds is not None:
+                if goal.holds is not None:
                     raise
-        keys = [resource.key for resource in found]
-        if keys:
-            await manager.register()
-            done = _question(store, keys, asked)
-            await settle(manager, keys, done, timeout_s=timeout.seconds)
-        write("".join(f"{reference_text(resource)} {asked.text}\n" for resource in found))
+        if found:
+            keys = [resource.key for resource in found]
+            await settle(access, keys, _question(found, goal), timeout_s=timeout.seconds)
+        write("".join(f"{reference_text(resource)} {goal.text}\n" for resource in found))
         return Exit.OK
 
-    return with_manager(work)
+    return with_api(work, writes=True)

@@ -5,6 +5,6 @@ The composition root: builds every part once and is the only package that knows 
 built when they are first needed, so opening one is as cheap as opening the store.
 """
 
-from sandboxer.manager.manager import Inside, Manager
+from sandboxer.manager.manager import Manager
 
-__all__ = ["Inside", "Manager"]
+__all__ = ["Manager"]

@@ -13,9 +13,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 
+from pydantic import JsonValue
+
 from sandboxer.errors import ConflictError, SandboxerError
 from sandboxer.kinds.host import LOCAL_HOST, Host, HostSpec
-from sandboxer.kinds.meta import GROUP, ObjectMeta, Resource
+from sandboxer.kinds.meta import GROUP, ManagedFieldsEntry, ObjectMeta, Resource
 from sandboxer.kinds.registration import Extension
 from sandboxer.registry import Registry
 from sandboxer.sources.builtin import builtin_profiles
@@ -25,6 +27,9 @@ SOURCE_ANNOTATION = f"{GROUP}/source"
 DIGEST_ANNOTATION = f"{GROUP}/builtin-digest"
 """Digest of the spec as we wrote it; a spec that does not fit it was changed by a user."""
 BUILTIN = "builtin"
+
+MANAGER = "sandboxer-builtin"
+"""Owner of our annotations."""
 
 
 def builtin_resources(registry: Registry) -> list[Resource]:
@@ -41,9 +46,28 @@ def builtin_resources(registry: Registry) -> list[Resource]:
 def marked(resource: Resource) -> Resource:
     """Return a resource with the annotations that say it is ours and unchanged."""
     ours = {SOURCE_ANNOTATION: BUILTIN, DIGEST_ANNOTATION: _digest(resource)}
-    annotations = {**resource.metadata.annotations, **ours}
-    metadata = resource.metadata.model_copy(update={"annotations": annotations})
+    metadata = resource.metadata.model_copy(
+        update={
+            "annotations": {**resource.metadata.annotations, **ours},
+            "managed_fields": (_owned(resource, ours),),
+        }
+    )
     return resource.model_copy(update={"metadata": metadata})
+
+
+def _owned(resource: Resource, annotations: Iterable[str]) -> ManagedFieldsEntry:
+    """
+    Say that we own our annotations and nothing else, so that whoever applies a spec of their own
+    meets no conflict: what ships is a default. An object without owners would belong to the
+    manager `before-first-apply` as a whole.
+    """
+    fields: dict[str, JsonValue] = {f"f:{name}": {} for name in annotations}
+    return ManagedFieldsEntry(
+        manager=MANAGER,
+        operation="Update",
+        api_version=resource.api_version,
+        fields_v1={"f:metadata": {"f:annotations": fields}},
+    )
 
 
 def _digest(resource: Resource) -> str:
@@ -76,11 +100,18 @@ def _operations(store: Store, wanted: Sequence[Resource]) -> Iterable[Create | U
         found = store.get(type(resource), resource.metadata.name)
         if found is None:
             yield Create(resource)
-        elif _is_unchanged(found) and _digest(found) != _digest(resource):
+        elif _is_unchanged(found) and _is_outdated(found, resource):
+            owners = found.metadata.managed_fields or resource.metadata.managed_fields
             annotations = {**found.metadata.annotations, **resource.metadata.annotations}
-            metadata = found.metadata.model_copy(update={"annotations": annotations})
+            metadata = found.metadata.model_copy(
+                update={"annotations": annotations, "managed_fields": owners}
+            )
             spec = getattr(resource, "spec", None)
             yield Update(found.model_copy(update={"metadata": metadata, "spec": spec}))
+
+
+def _is_outdated(found: Resource, resource: Resource) -> bool:
+    return _digest(found) != _digest(resource) or not found.metadata.managed_fields
 
 
 def _is_unchanged(found: Resource) -> bool:

@@ -7,12 +7,14 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandboxer.api.server import SocketServer
+from sandboxer.api.app import create_app
+from sandboxer.api.server import APIServer, Endpoint, Exposure, open_endpoint
+from sandboxer.api.tokens import TokenFile
 from sandboxer.clock import Clock
 from sandboxer.errors import ConflictError, TerminalError
 from sandboxer.manager.builtins import builtin_resources, register_builtins
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 # Seconds between two compactions of the change feed and of old events.
 COMPACT_S = 600.0
 
+EXPOSED = "The API can be reached from other machines; whoever has an admin's token has the hosts"
+
 
 class Daemon:
     """One run of the controller over an open manager."""
@@ -37,9 +41,16 @@ class Daemon:
         self._locks = locks
         self._clock = clock
         self._stopping = asyncio.Event()
+        # Warnings with their fields, said once everything runs.
+        self._remarks: dict[str, Mapping[str, object]] = {}
 
     async def run(
-        self, specs: Sequence[Path], *, partial: bool = False, allow_empty: bool = False
+        self,
+        specs: Sequence[Path],
+        *,
+        partial: bool = False,
+        allow_empty: bool = False,
+        exposure: Exposure | None = None,
     ) -> None:
         """
         Work until a signal.
@@ -48,33 +59,60 @@ class Daemon:
             specs: Directories whose manifests are kept.
             partial: Apply what is right in a directory although something in it is wrong.
             allow_empty: An empty directory means that nothing is wanted.
+            exposure: Where to serve the API on the network besides the Unix socket.
 
         Raises:
-            ConflictError: There is a controller already.
+            ConflictError: There is a controller already, or the port is taken.
+            TerminalError: The address or a certificate cannot be used.
         """
-        manager = self._manager
         self._become_controller()
+        manager = self._manager
+        tokens = TokenFile(manager.settings.tokens_path, self._clock)
+        endpoint = self._endpoint(exposure, tokens) if exposure else None
+        server = APIServer(
+            create_app(manager.store, registry=manager.registry, entrance=manager.entrance),
+            manager.settings.socket_path,
+            (endpoint, tokens) if endpoint else None,
+        )
+        async with server.serving():
+            sources = self._sources(specs, partial=partial, allow_empty=allow_empty)
+            await self._work(server, sources, self._facts(specs, endpoint))
+        logger.info("The controller has stopped")
+
+    async def _work(
+        self, server: APIServer, sources: Sequence[DirectorySource], facts: Mapping[str, object]
+    ) -> None:
+        """Do everything but serving; requests are let in once there is something to be served."""
+        manager = self._manager
         await register_builtins(manager.store, builtin_resources(manager.registry))
         # What was loaded lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        server = SocketServer(manager.store, manager.settings.socket_path)
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(source.run(), name=source.source)
-                for source in self._sources(specs, partial=partial, allow_empty=allow_empty)
-            ]
+            background = [tasks.create_task(source.run(), name=source.source) for source in sources]
             background.append(tasks.create_task(self._compact(), name="compaction"))
-            serving = tasks.create_task(server.serve(), name="api")
             async with running(manager.engine(lambda _: True)) as reconciling:
                 self._listen_to_signals()
-                self._report_start(specs)
+                server.open()
+                self._report_start(facts)
                 await self._until_stopped(reconciling)
+                server.close()
                 for task in background:
                     task.cancel()
-                server.stop()
-            await asyncio.wait([serving, *background])
-        logger.info("The controller has stopped")
+            await asyncio.wait(background)
+
+    def _endpoint(self, exposure: Exposure, tokens: TokenFile) -> Endpoint | None:
+        """Listen on the network; None when the port is taken and need not be ours."""
+        try:
+            endpoint = open_endpoint(self._manager.settings, exposure, tokens, clock=self._clock)
+        except ConflictError as error:
+            if not exposure.may_be_taken:
+                raise
+            self._remarks["The API is served on its Unix socket only"] = {"why": str(error)}
+            return None
+        if not endpoint.address.is_loopback:
+            self._remarks[EXPOSED] = {"address": str(endpoint.address)}
+        return endpoint
 
     def _become_controller(self) -> None:
         manager = self._manager
@@ -104,18 +142,24 @@ class Daemon:
         # A directory named twice is one source: two would write the same inventory.
         return list({source.source: source for source in sources}.values())
 
-    def _report_start(self, specs: Sequence[Path]) -> None:
+    def _facts(self, specs: Sequence[Path], endpoint: Endpoint | None) -> Mapping[str, object]:
+        """Return what is said once everything runs."""
         settings = self._manager.settings
-        logger.info(
-            "The controller runs",
-            extra={
-                "pid": os.getpid(),
-                "data_dir": str(settings.data_dir),
-                "socket": str(settings.socket_path),
-                "specs": ",".join(str(root) for root in specs),
-                "extensions": ",".join(sorted(self._manager.registry.extensions)),
-            },
-        )
+        kubeconfig = endpoint.kubeconfig if endpoint else None
+        return {
+            "pid": os.getpid(),
+            "data_dir": str(settings.data_dir),
+            "socket": str(settings.socket_path),
+            "api": endpoint.address.url if endpoint else "",
+            "kubeconfig": str(kubeconfig or ""),
+            "specs": ",".join(str(root) for root in specs),
+            "extensions": ",".join(sorted(self._manager.registry.extensions)),
+        }
+
+    def _report_start(self, facts: Mapping[str, object]) -> None:
+        logger.info("The controller runs", extra=facts)
+        for remark, extra in self._remarks.items():
+            logger.warning(remark, extra=extra)
         for name, problem in self._manager.registry.problems.items():
             logger.warning(
                 "An extension could not be loaded", extra={"extension": name, "error": problem}

@@ -1,52 +1,37 @@
 """
 The manager: one open data directory, and everything that can be done with it.
 
-`run` is the daemon. `settle` is what a command does that waits: it follows the store while a
-controller runs, and reconciles its own objects in-process while none does, changing from one to
-the other whenever a controller comes or goes. Two processes never work on one key at a time,
+`run` is the daemon. `settle` is what a command does that waits: it only looks on while a controller
+runs, and reconciles its own objects in-process while none does, changing from one to the other
+whenever a controller comes or goes. Two processes never work on one key at a time,
 because both take its lock (`sandboxer.store.locks`).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sandboxer.clock import Clock, SystemClock
-from sandboxer.errors import TerminalError, TransientError
-from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import Key
-from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.settings import Settings
 from sandboxer.store import KeyLocks, Store
 
 if TYPE_CHECKING:
+    from sandboxer.api.server import Exposure
     from sandboxer.engine import Engine
-    from sandboxer.engine.observer import HostReport
-    from sandboxer.extension import Extension, Instance, Observation
+    from sandboxer.engine.inside import Entrance
     from sandboxer.registry import Registry
-    from sandboxer.session import Session
     from sandboxer.telemetry import Telemetry
     from sandboxer.transport import Connections
 
-# Seconds between two looks at what gives no sign of its own: the controller's lock, and questions
-# whose answer changes with time.
-LOOK_S = 0.5
+Follow = Callable[[Callable[[], bool]], Awaitable[bool]]
 
 NOBODY_ELSE = "no controller is running; this command reconciles what it waits for by itself"
-
-
-class Inside(NamedTuple):
-    """What is needed to reach into a sandbox."""
-
-    extension: Extension
-    session: Session
-    instance: Instance
 
 
 class Manager:
@@ -133,7 +118,7 @@ class Manager:
     @property
     def pid_path(self) -> Path:
         """File in which the controller notes its process id, for messages only."""
-        return self.settings.data_dir / "controller.pid"
+        return self.settings.pid_path
 
     def controller_pid(self) -> int | None:
         """Return the process id of the running controller, as it noted it."""
@@ -150,67 +135,20 @@ class Manager:
 
             await register_builtins(self.store, builtin_resources(self.registry))
 
-    def check(self, sandbox: Sandbox) -> None:
-        """
-        Refuse a sandbox whose profile would refuse it.
+    @cached_property
+    def entrance(self) -> Entrance:
+        """The way into sandboxes, for this process."""
+        from sandboxer.engine.inside import Entrance
 
-        Raises:
-            InvalidSpecError: Naming the field.
-        """
-        from sandboxer.engine.desired import resolve
-
-        profile = self.store.get(Profile, sandbox.spec.profile)
-        resolve(sandbox, profile, self.registry.extensions)
-
-    async def probe(self, host: Host) -> HostReport:
-        """
-        Probe a host now, everything of ours on it included.
-
-        Raises:
-            UnreachableError: It does not answer.
-            TerminalError: It refuses us, or is not who it should be.
-        """
-        return await self.telemetry.probe(host, extensions=frozenset(self.registry.extensions))
-
-    def inventory(self, host: Host) -> Collection[Observation]:
-        """Return what the last probe of this process found of ours on a host."""
-        return self.telemetry.inventory(host.metadata.name)
-
-    async def inside(self, sandbox: Sandbox, *, needs: str) -> Inside:
-        """
-        Return what it takes to run or read something inside a sandbox.
-
-        Args:
-            sandbox: As stored.
-            needs: Capability of its extension, `exec` or `logs`.
-
-        Raises:
-            TransientError: It is not provisioned yet.
-            TerminalError: Its extension cannot do that, or is not loaded.
-            UnreachableError: Its host does not answer.
-        """
-        from sandboxer.engine.desired import with_secrets
-        from sandboxer.engine.sight import Sight
-        from sandboxer.extension import Instance
-
-        sight = Sight.of(sandbox, store=self.store, extensions=self.registry.extensions)
-        if sight.host is None or not sandbox.status.spec_hash:
-            raise TransientError(
-                f"{sandbox.key} is not there yet; it is {sandbox.status.phase}.",
-                remedy=f"Wait for it: sandboxer wait sandbox/{sandbox.metadata.name} --for=condition=Ready",
-            )
-        if needs not in sight.known_extension.capabilities:
-            raise TerminalError(
-                f"{sandbox.key} runs by {sandbox.status.extension}, which has no {needs}.",
-                reason="NotCapable",
-            )
-        if not isinstance(sight.told, Instance):
-            raise TerminalError(f"{sandbox.key} cannot be entered. {sight.told}")
-        session = await self.telemetry.session(sight.host, recorded=True)
-        return Inside(sight.known_extension, session, with_secrets(sight.told, sandbox))
+        return Entrance(self.store, self.registry, self.telemetry)
 
     async def run(
-        self, *, specs: Sequence[Path] = (), partial: bool = False, allow_empty: bool = False
+        self,
+        *,
+        specs: Sequence[Path] = (),
+        partial: bool = False,
+        allow_empty: bool = False,
+        exposure: Exposure | None = None,
     ) -> None:
         """
         Be the controller of this data directory until SIGTERM or SIGINT.
@@ -219,43 +157,39 @@ class Manager:
             specs: Directories whose manifests are kept.
             partial: Apply what is right in a directory although something in it is wrong.
             allow_empty: An empty directory means that nothing is wanted.
+            exposure: Where to serve the API on the network; None serves the Unix socket only.
 
         Raises:
-            ConflictError: There is a controller already.
+            ConflictError: There is a controller already, or the port is taken.
         """
         from sandboxer.manager.daemon import Daemon
 
         daemon = Daemon(self, self._locks, self._clock)
-        await daemon.run(specs, partial=partial, allow_empty=allow_empty)
+        await daemon.run(specs, partial=partial, allow_empty=allow_empty, exposure=exposure)
 
     async def settle(
         self,
         keys: Collection[Key],
-        until: Callable[[], bool],
+        follow: Follow,
         *,
-        timeout_s: float,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         """
-        Return once *until* says yes; see the module's docstring for who does the work meanwhile.
+        Return once what is waited for is there; see the module's docstring for who works meanwhile.
 
         Args:
             keys: What to reconcile when nobody else does: sandboxes, and hosts named themselves.
-            until: Asked after every change of the store; may raise to give up.
-            timeout_s: Seconds.
+            follow: Waits for it. Takes a question that it asks again and again, and returns False
+                as soon as that is answered with no, True once what is waited for is there.
             announce: Told in a sentence, once, when this process begins to reconcile.
-
-        Raises:
-            TimeoutError: *until* did not say yes in time.
         """
-        async with asyncio.timeout(timeout_s):
-            while not await self._follow(until, while_=self.controller_running):
-                announce(NOBODY_ELSE)
-                announce = _silent
-                if await self._reconcile_here(frozenset(keys), until):
-                    return
+        while not await follow(self.controller_running):
+            announce(NOBODY_ELSE)
+            announce = _silent
+            if await self._reconcile_here(frozenset(keys), follow):
+                return
 
-    async def _reconcile_here(self, keys: frozenset[Key], until: Callable[[], bool]) -> bool:
+    async def _reconcile_here(self, keys: frozenset[Key], follow: Follow) -> bool:
         from sandboxer.manager.engine import running
 
         await self.register()
@@ -264,7 +198,7 @@ class Manager:
             def alone() -> bool:
                 return not reconciling.done() and not self.controller_running()
 
-            done = await self._follow(until, while_=alone)
+            done = await follow(alone)
             if reconciling.done():
                 reconciling.result()
         # Where no controller ever runs, nobody else takes away old changes and events.
@@ -278,6 +212,8 @@ class Manager:
         return key.kind == "Host" and any(self._may_be_on(key.name, each) for each in keys)
 
     def _may_be_on(self, host: str, key: Key) -> bool:
+        if key.kind == "SandboxPool":
+            return True
         sandbox = (
             self.store.get(Sandbox, key.name, key.namespace) if key.kind == "Sandbox" else None
         )
@@ -285,22 +221,6 @@ class Manager:
             return False
         chosen = sandbox.status.host or sandbox.spec.placement.host
         return not chosen or chosen == host
-
-    async def _follow(self, until: Callable[[], bool], *, while_: Callable[[], bool]) -> bool:
-        """Ask *until* after every change; False as soon as *while_* says no."""
-        changed = asyncio.Event()
-        unsubscribe = self.store.subscribe(lambda _: changed.set())
-        try:
-            while not until():
-                if not while_():
-                    return False
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await changed.wait()
-                changed.clear()
-        finally:
-            unsubscribe()
-        return True
 
     def extension_problems(self) -> Mapping[str, str]:
         """Return why extensions could not be loaded, by name."""

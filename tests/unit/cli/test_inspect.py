@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from sandboxer.cli.inspect import facts_text, inventory_text
 from sandboxer.kinds.host import HostFacts, HostLoad
-from sandboxer.store import Store
 
 
 def test_an_empty_machine_keeps_the_columns() -> None:
     """That nothing of ours is there stands below the facts, in their column."""
     facts = facts_text(HostFacts(), HostLoad()).splitlines()
 
-    nothing = inventory_text([], cast("Store", None)).rstrip()
+    nothing = inventory_text([]).rstrip()
 
     assert nothing.index("nothing") == next(
         line.index("none") for line in facts if "engine" in line

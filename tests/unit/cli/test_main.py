@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,14 +71,45 @@ def test_bug_prints_one_line_and_keeps_the_traceback(
     assert (data_dir / "errors.log").stat().st_mode & 0o777 == 0o600
 
 
-def test_help_and_get_do_not_load_what_they_do_not_need() -> None:
-    """Reading verbs start without SSH, migrations, HTTP server and file watching."""
+def test_looking_loads_neither_the_store_nor_the_server() -> None:
+    """With a controller a reading verb is a client and the kinds; the rest is its own business."""
     code = (
-        "import sys, sandboxer.cli.main, sandboxer.cli.get, sandboxer.store\n"
-        "heavy = {'asyncssh', 'alembic', 'uvicorn', 'starlette', 'watchfiles', 'rich'}\n"
+        "import sys, sandboxer.cli.main, sandboxer.cli.get, sandboxer.client\n"
+        "heavy = {'asyncssh', 'alembic', 'uvicorn', 'starlette', 'watchfiles', 'rich', 'websockets',"
+        " 'sqlmodel', 'sandboxer.store', 'sandboxer.api', 'sandboxer.engine'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_looking_without_a_controller_loads_no_way_to_the_hosts(data_dir: Path) -> None:
+    """A command that serves the API to itself loads what it is asked for, and nothing else."""
+    code = (
+        "import sys; from sandboxer.cli.main import run\n"
+        "assert run(['get', 'sandboxes', '-o', 'name']) == 0\n"
+        "heavy = {'asyncssh', 'alembic', 'rich', 'websockets', 'cryptography', 'jsonpatch', 'jsonschema',"
+        " 'sandboxer.engine', 'sandboxer.telemetry', 'sandboxer.transport', 'sandboxer.sources'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    environment = os.environ | {"SANDBOXER_DATA_DIR": str(data_dir)}
+    subprocess.run(
+        [sys.executable, "-m", "sandboxer", "get", "sandboxes"], env=environment, check=True
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` says what `version` says."""
+    assert main.run(["--version"]) == Exit.OK
+    by_option = capsys.readouterr().out
+    assert main.run(["version"]) == Exit.OK
+
+    assert by_option == capsys.readouterr().out
