@@ -28,6 +28,7 @@ Below, *sees* is the state the extension observed, or `unknown` when its host do
 | Report | states Drifted=True and does nothing else |
 | Suspend, Resume | stops the processes and keeps the workspace; starts them again |
 | Relocate | tears it down where it may not stay, then it is routed anew |
+| Warn | states that it expires soon, once |
 | Expire | deletes the object, as a user would |
 | Teardown | removes everything that carries its uid |
 | Forget | removes the finalizer, after a last look |

@@ -37,7 +37,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from sandboxer.kinds.host import Host
+from sandboxer.errors import InvalidSpecError
+from sandboxer.kinds.host import Host, HostSpec
 from sandboxer.kinds.meta import GROUP
 from sandboxer.kinds.sandbox import (
     IsolationLevel,
@@ -46,7 +47,7 @@ from sandboxer.kinds.sandbox import (
     Resources,
     ResourceSeen,
 )
-from sandboxer.session import Session, Streams
+from sandboxer.session import Connection, Session, Streams
 
 LABEL_UID = f"{GROUP}/uid"
 LABEL_ENVIRONMENT = f"{GROUP}/environment"
@@ -57,7 +58,7 @@ LABEL_EXTENSION = f"{GROUP}/extension"
 LABEL_OWNER = f"{GROUP}/owner"
 LABEL_EXPIRES_AT = f"{GROUP}/expires-at"
 
-Capability = Literal["suspend", "exec", "logs", "watch"]
+Capability = Literal["suspend", "exec", "logs", "forward", "watch"]
 
 State = Literal["Absent", "Incomplete", "Starting", "Running", "Suspended", "Stopped"]
 """
@@ -208,6 +209,29 @@ class Extension(ABC):
         Pure and quick; called for every candidate host while routing, and by `sandboxer plan`.
         """
 
+    def host_name(self, inputs: Inputs) -> str:
+        """
+        Return the name of the one Host these inputs name; empty, as here, means any that fits.
+
+        Pure but for files of the operator; called with every pass.
+
+        Raises:
+            InvalidSpecError: They name what may not be reached.
+        """
+        del inputs
+        return ""
+
+    def find_host(self, inputs: Inputs) -> HostSpec:
+        """
+        Describe the machine called `host_name`, of which there is no Host yet; it is created.
+
+        Raises:
+            InvalidSpecError: Nobody knows such a machine.
+        """
+        raise InvalidSpecError(
+            f"There is no host {self.host_name(inputs)}.", remedy="Apply a Host document."
+        )
+
     @abstractmethod
     async def provision(self, session: Session, instance: Instance) -> Provisioned:
         """
@@ -279,6 +303,9 @@ class Extension(ABC):
         """
         Run a command inside the sandbox and return its exit status; needs capability `exec`.
 
+        A call that is cancelled takes the command with it, children included: whoever asked for
+        it has gone. A command that ended by itself leaves what it put into the background alone.
+
         Args:
             session: Where it runs.
             instance: Which sandbox.
@@ -293,6 +320,25 @@ class Extension(ABC):
         *, container: str = "", follow: bool = False, tail: int | None = None,
     ) -> None:  # fmt: skip
         """Write what the sandbox printed to `streams.stdout`; needs capability `logs`."""
+        raise NotImplementedError
+
+    async def forward(
+        self, session: Session, instance: Instance, port: int, *, container: str = ""
+    ) -> Connection:
+        """
+        Connect to a TCP port of a program inside the sandbox; needs capability `forward`.
+
+        Args:
+            session: Where it runs.
+            instance: Which sandbox.
+            port: Port the program inside listens on; it need not be in `Instance.ports`.
+            container: Compose service; empty means the first one.
+
+        Raises:
+            NotFoundError: There is no such container.
+            TransientError: Nothing listens there now.
+            TerminalError: There is no way to it; the remedy says what would make one.
+        """
         raise NotImplementedError
 
     def watch(self, session: Session, environment: str) -> AsyncIterator[str]:

@@ -51,6 +51,46 @@ class Streams:
     resizes: AsyncIterator[TerminalSize] | None = None
 
 
+class Connection(Protocol):
+    """
+    A byte stream to a port; either direction may end before the other.
+
+    Every method raises `UnreachableError` when the machine between us and the port is lost.
+    """
+
+    async def read(self, limit: int = 64 * 1024) -> bytes:
+        """Return up to *limit* bytes as they come; empty means that the other side has ended."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send *data*; waits while the other side does not take it, ignored once it has gone."""
+        ...
+
+    def write_eof(self) -> None:
+        """End what we send; what the other side sends still comes."""
+        ...
+
+    def close(self) -> None:
+        """End both directions; may be called again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copying:
+    """How a directory is copied, where that is not simply all of it."""
+
+    filters: tuple[str, ...] = ()
+    """rsync's filter rules; what they leave out is neither copied nor removed."""
+    resumable: bool = False
+    """Keep the half of a file that had arrived when the link broke, in `.sandboxer-partial`."""
+    progress: Callable[[str], None] | None = None
+    """Called several times a second with how far it is, as `45 %, 12,345,678 bytes, 9.87MB/s`."""
+
+
+EVERYTHING = Copying()
+"""All of the directory, in one go, without a word."""
+
+
 class Engine(Protocol):
     """The REST API of a host's container engine, over the kept connection to that host."""
 
@@ -125,7 +165,29 @@ class Session(Protocol):
         """Run one command with its streams connected; return its exit status."""
         ...
 
-    async def upload(self, source: str, destination: str, *, timeout_s: float = 600.0) -> None:
+    async def connect(self, address: str, port: int, *, timeout_s: float = 10.0) -> Connection:
+        """
+        Connect to a TCP port as a program on the machine would.
+
+        Args:
+            address: IP address as the machine sees it; its own is `127.0.0.1`.
+            port: 1 to 65535.
+            timeout_s: Seconds; then `TransientError`.
+
+        Raises:
+            TransientError: Nothing answers there (reason `ConnectionRefused`).
+            TerminalError: The machine's SSH server forbids it (reason `ForwardingForbidden`).
+        """
+        ...
+
+    async def upload(
+        self,
+        source: str,
+        destination: str,
+        *,
+        copying: Copying = EVERYTHING,
+        timeout_s: float = 600.0,
+    ) -> None:
         """
         Make directory *destination* on the machine a copy of local directory *source* (rsync).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandboxer.errors import InvalidSpecError
@@ -22,6 +22,12 @@ class Settings:
     """`SANDBOXER_HOST`: place new sandboxes on this Host when they name none."""
     compose_command: tuple[str, ...] | None = None
     """`SANDBOXER_COMPOSE_CMD`, split at spaces: over what hosts are found to have."""
+    server: str = ""
+    """`SANDBOXER_SERVER`: URL of the API that commands talk to, instead of the data directory."""
+    token: str = field(default="", repr=False)
+    """`SANDBOXER_TOKEN`: bearer token for that server."""
+    ca_file: Path | None = None
+    """`SANDBOXER_CA_FILE`: PEM file of the authority that signed that server's certificate."""
 
     @property
     def database_path(self) -> Path:
@@ -32,6 +38,26 @@ class Settings:
     def socket_path(self) -> Path:
         """Unix socket the controller serves its API on; mode 0600."""
         return self.data_dir / "sandboxer.sock"
+
+    @property
+    def pid_path(self) -> Path:
+        """File in which the controller notes its process id, for messages only."""
+        return self.data_dir / "controller.pid"
+
+    @property
+    def pki_dir(self) -> Path:
+        """Directory of the API's certificates; mode 0700."""
+        return self.data_dir / "pki"
+
+    @property
+    def tokens_path(self) -> Path:
+        """File of who may use the API over the network; holds hashes only, mode 0600."""
+        return self.data_dir / "tokens.json"
+
+    @property
+    def kubeconfig_path(self) -> Path:
+        """The kubeconfig of `admin`; mode 0600."""
+        return self.data_dir / "kubeconfig"
 
     @property
     def locks_path(self) -> Path:
@@ -61,4 +87,7 @@ def settings_from_environment(environ: Mapping[str, str] = os.environ) -> Settin
         database_url=url,
         host=environ.get("SANDBOXER_HOST") or None,
         compose_command=tuple((environ.get("SANDBOXER_COMPOSE_CMD") or "").split()) or None,
+        server=environ.get("SANDBOXER_SERVER", "").strip(),
+        token=environ.get("SANDBOXER_TOKEN", "").strip(),
+        ca_file=Path(ca_file) if (ca_file := environ.get("SANDBOXER_CA_FILE")) else None,
     )

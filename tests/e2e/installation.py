@@ -36,11 +36,20 @@ class Installation:
         self._controller: subprocess.Popen[bytes] | None = None
         self._environment = os.environ | {"SANDBOXER_DATA_DIR": str(directory / "data")}
 
-    def start(self) -> None:
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its processes are started with."""
+        return self._environment
+
+    def set_environment(self, **variables: str) -> None:
+        """Set variables for every further process of this installation."""
+        self._environment |= variables
+
+    def start(self, *options: str) -> None:
         """Start a controller; it may still be starting when this returns."""
         with self.log.open("ab") as log:
             self._controller = subprocess.Popen(
-                [_program(), "controller", "run", "--specs", str(self.specs)],
+                [_program(), "controller", "run", "--specs", str(self.specs), *options],
                 env=self._environment, cwd=self.directory, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log,
             )  # fmt: skip
@@ -53,11 +62,20 @@ class Installation:
         """End the controller with SIGTERM and return its exit status; None when none runs."""
         return self._end(signal.SIGTERM)
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run `sandboxer` with these arguments; the result has returncode, stdout and stderr."""
+    def run(
+        self, *arguments: str, stdin: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """
+        Run `sandboxer` with these arguments; the result has returncode, stdout and stderr.
+
+        Args:
+            arguments: After the program's name.
+            stdin: What it reads.
+            variables: Of the environment, for this run.
+        """
         return subprocess.run(
             [_program(), *arguments],
-            env=self._environment, cwd=self.directory, input=stdin, capture_output=True, text=True,
+            env=self._environment | variables, cwd=self.directory, input=stdin, capture_output=True, text=True,
             timeout=_COMMAND_TIMEOUT_S, check=False,
         )  # fmt: skip
 

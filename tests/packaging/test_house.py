@@ -120,5 +120,6 @@ def test_no_retry_outside_the_worker() -> None:
 
 
 _SLEEP = re.compile(r"\b(?:asyncio|time)\.sleep\((?!0\))")
-# transport: keepalive; telemetry: the interval between probes; testing: the public suite.
-_MAY_SLEEP = {"engine", "transport", "telemetry", "clock.py", "testing"}
+# client: before a server that went away is asked again; transport: keepalive; telemetry: the
+# interval between probes; testing: the public suite.
+_MAY_SLEEP = {"client", "engine", "transport", "telemetry", "clock.py", "testing"}

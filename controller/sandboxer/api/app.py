@@ -26,6 +26,7 @@ from sandboxer.api import (
     openapi,
     reading,
     reviews,
+    stories,
     streaming,
     watching,
     writes,
@@ -34,7 +35,7 @@ from sandboxer.api.answers import StatusError, status_response
 from sandboxer.api.authentication import Authentication
 from sandboxer.api.paging import HeldLists
 from sandboxer.api.refusals import refusal_response
-from sandboxer.api.targets import NO_SUCH_RESOURCE, NOT_ALLOWED
+from sandboxer.api.targets import NO_SUCH_RESOURCE, NOT_ALLOWED, allowed_methods
 from sandboxer.api.tokens import TokenFile
 from sandboxer.clock import SystemClock
 from sandboxer.errors import SandboxerError
@@ -52,7 +53,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     }
     message = messages.get(HTTPStatus(error.status_code), error.detail)
     status = StatusError(error.status_code, message, headers=error.headers)
-    return await status_response(request, status)
+    return await _status(request, status)
+
+
+async def _status(request: Request, error: Exception) -> Response:
+    """Answer a `Status`; one about a wrong verb names the right ones."""
+    response = await status_response(request, error)
+    if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = allowed_methods(request)
+    return response
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
@@ -93,7 +102,9 @@ def create_app(
     """
     application = Starlette(
         routes=[
-            # First, because most requests are of these: a route is found by trying one after another.
+            # NOTE: before the patterns for every resource, which would take its fixed paths.
+            *stories.ROUTES,
+            # First of the rest, because most requests are of these: a route is found by trying one after another.
             *reading.ROUTES,
             *health.ROUTES,
             *discovery.ROUTES,
@@ -105,7 +116,7 @@ def create_app(
             *writes.ROUTES,
         ],
         exception_handlers={
-            StatusError: status_response,
+            StatusError: _status,
             SandboxerError: refusal_response,
             HTTPException: _http_error,
             Exception: _internal_error,

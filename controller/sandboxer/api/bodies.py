@@ -60,25 +60,27 @@ def media_type(request: Request) -> str:
     return text or JSON_TYPE
 
 
-async def read(request: Request) -> bytes:
+async def read(request: Request, limit: int = MAX_BYTES) -> bytes:
     """
     Return the bytes of the body.
 
     Raises:
-        StatusError: 413, there are more than `MAX_BYTES`.
+        StatusError: 413, there are more than *limit*.
     """
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BYTES:
+        if size > limit:
             raise StatusError(
-                413, f"Request entity is too large: limit is {MAX_BYTES}", details={"causes": []}
+                413, f"Request entity is too large: limit is {limit}", details={"causes": []}
             )
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-async def read_object(request: Request, accepted: Sequence[str] = READABLE) -> Body:
+async def read_object(
+    request: Request, accepted: Sequence[str] = READABLE, *, limit: int = MAX_BYTES
+) -> Body:
     """
     Return a body that is one object.
 
@@ -88,7 +90,7 @@ async def read_object(request: Request, accepted: Sequence[str] = READABLE) -> B
     type_ = media_type(request)
     if type_ not in accepted:
         raise unsupported(accepted)
-    body = decode(await read(request), type_)
+    body = decode(await read(request, limit), type_)
     if not isinstance(body.value, dict):
         raise StatusError(400, "the body of the request must be one object")
     return body

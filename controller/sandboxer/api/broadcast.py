@@ -69,6 +69,9 @@ class Broadcast:
             reached = self.store.revision
             missed = await self._missed(since, reached)
             since = reached
+            if since < self._floor:
+                # While the table was read, so much was written that the log begins later now.
+                raise ExpiredError("Changes went by while the watch began.")
         at = self._dropped + bisect_right(self._log, since, key=lambda change: change.revision)
         return Position(self, at, since, missed)
 

@@ -69,7 +69,11 @@ def kind_mark(group: str, version: str, kind: str) -> JSON:
 def _object(served: Served) -> JSON:
     described = schema.structural_schema(served.model) if served.model else _projection(served)
     metadata = {"allOf": [reference(f"{META}.ObjectMeta")]}
-    known = {"apiVersion": _API_VERSION, "kind": _KIND, "metadata": metadata}
+    known = {
+        "apiVersion": {**_API_VERSION, "enum": [served.group_version]},
+        "kind": {**_KIND, "enum": [served.kind]},
+        "metadata": metadata,
+    }
     return described | {
         "properties": described["properties"] | known,
         "x-kubernetes-group-version-kind": [kind_mark(served.group, served.version, served.kind)],

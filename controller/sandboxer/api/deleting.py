@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from sandboxer.api import bodies
 from sandboxer.api.answers import StatusError, json_bytes, json_response, list_bytes
+from sandboxer.api.causes import cause_of
 from sandboxer.api.listoptions import read_options
 from sandboxer.api.refusals import (
     cause,
@@ -39,7 +40,7 @@ from sandboxer.api.validation import Document
 from sandboxer.api.writeoptions import is_dry_run
 from sandboxer.errors import ConflictError, NotFoundError, SandboxerError
 from sandboxer.kinds.meta import Key, Resource
-from sandboxer.store import Delete, Entry, Store
+from sandboxer.store import Cause, Delete, Entry, Store
 
 FINALIZERS: Final = {
     "Background": (),
@@ -56,6 +57,8 @@ _BATCH: Final = 500
 class DeleteOptions:
     """How a client wants something deleted."""
 
+    cause: Cause
+    """Who wants it."""
     dry_run: bool = False
     uid: str = ""
     """Only the object with this identity; empty means whichever has the name."""
@@ -130,6 +133,7 @@ async def delete_options(request: Request) -> DeleteOptions:
         uid=_text(preconditions, "uid"),
         resource_version=_text(preconditions, "resourceVersion"),
         finalizers=_finalizers(given),
+        cause=cause_of(request),
     )
 
 
@@ -177,6 +181,7 @@ def _delete(served: Served, entry: Entry, options: DeleteOptions) -> Delete:
         uid=options.uid,
         resource_version=options.resource_version,
         finalizers=options.finalizers,
+        cause=options.cause,
     )
 
 

@@ -44,6 +44,7 @@ class Review:
 
 REVIEWS: Final = (
     Review("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews"),
+    Review("authentication.k8s.io", "v1", "TokenReview", "tokenreviews"),
     Review("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
     Review("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
 )

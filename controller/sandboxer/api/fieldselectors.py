@@ -8,22 +8,21 @@ Names and namespaces are compared without decoding anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic_core import from_json
 
 from sandboxer.api.answers import StatusError
+from sandboxer.api.selectors import MAX_LENGTH
 from sandboxer.store import Entry
 
 NAME = "metadata.name"
 NAMESPACE = "metadata.namespace"
 
-_PART = re.compile(r"((?:[^\\,]|\\.)*)(?:,|$)")
+_PART = re.compile(r"(?:[^\\,]|\\[\\,=])*+")
 _TERM = re.compile(r"(?P<path>[^=!\\]*)(?P<operator>!=|==|=)(?P<value>.*)", re.DOTALL)
 
-# Characters of a selector; longer ones are refused before they are matched.
-_MAX_LENGTH = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,25 @@ def parse(text: str, selectable: Collection[str]) -> FieldSelector:
     Raises:
         StatusError: 400, it cannot be read or names another field.
     """
-    if len(text) > _MAX_LENGTH:
-        raise StatusError(400, f"invalid selector: it has more than {_MAX_LENGTH} characters")
-    parts = [found[1] for found in _PART.finditer(text) if found[1]]
-    terms = [_term(part) for part in parts]
+    if len(text) > MAX_LENGTH:
+        raise StatusError(400, f"invalid selector: it has more than {MAX_LENGTH} characters")
+    terms = [_term(part) for part in _parts(text) if part]
     for term in terms:
         if term.path not in (NAME, NAMESPACE) and term.path not in selectable:
             raise StatusError(400, f"field label not supported: {term.path[:128]}")
     return terms
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield what stands between commas; all of the text, or a delete would hit more than was meant."""
+    at = 0
+    while at <= len(text):
+        found = _PART.match(text, at)
+        assert found is not None, "it matches nothing at all too"
+        if found.end() < len(text) and text[found.end()] != ",":
+            raise StatusError(400, f"invalid selector: '{text[at:][:128]}'; can't understand it")
+        yield found[0]
+        at = found.end() + 1
 
 
 def _term(part: str) -> FieldTerm:

@@ -105,5 +105,9 @@ class _Stream:
 
 
 def _is_endless(scope: Scope) -> bool:
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-    return any(query.get(name, [""])[0].lower() in ("1", "true") for name in ("watch", "follow"))
+    text = scope.get("query_string", b"").decode("latin-1")
+    query = parse_qs(text, keep_blank_values=True)
+    # As the application reads them: `?watch` alone is a watch (`sandboxer.api.listoptions`).
+    return any(
+        query.get(name, ["0"])[-1].lower() not in ("0", "false") for name in ("watch", "follow")
+    )

@@ -6,13 +6,14 @@ Every answer the server can give is here: what a verb returns, and each error wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sandboxer.api.components import META, SCALE, kind_mark, name_of, reference
 from sandboxer.api.discovery import Review
 from sandboxer.api.served import Served
+from sandboxer.kinds.meta import NAME_PATTERN, NAMESPACE_PATTERN
 
 JSON = dict[str, Any]
 
@@ -55,7 +56,9 @@ def _parameter(name: str, description: str, type_: str = "string", **more: Any) 
 
 
 _NEWER_THAN: Final = (
-    _parameter("resourceVersion", "How new the answer must be at least; a decimal number."),
+    _parameter(
+        "resourceVersion", "How new the answer must be at least.", pattern="^[0-9]{0,18}$"
+    ),
 )
 _SELECT: Final = (
     _parameter("labelSelector", "Only objects whose labels fulfil it."),
@@ -64,7 +67,9 @@ _SELECT: Final = (
 _LIST: Final = (
     *_SELECT,
     *_NEWER_THAN,
-    _parameter("resourceVersionMatch", "How resourceVersion is meant: Exact or NotOlderThan."),
+    _parameter(
+        "resourceVersionMatch", "How resourceVersion is meant.", enum=["Exact", "NotOlderThan"]
+    ),
     _parameter("limit", "Objects of one page; 0 means all.", "integer", format="int64"),
     _parameter("continue", "Token of the page before."),
     _parameter("watch", "Follow changes instead of listing.", "boolean"),
@@ -72,13 +77,18 @@ _LIST: Final = (
     _parameter("sendInitialEvents", "Begin a watch with what there is.", "boolean"),
     _parameter("timeoutSeconds", "How long a watch lasts.", "integer", format="int64"),
 )
-_DRY_RUN: Final = _parameter("dryRun", "All judges the write and stores nothing.")
+_IN_PATH: Final[Mapping[str, JSON]] = {
+    "namespace": {"type": "string", "pattern": NAMESPACE_PATTERN, "maxLength": 63},
+    "name": {"type": "string", "pattern": NAME_PATTERN, "maxLength": 63},
+}
+_DRY_RUN: Final = _parameter("dryRun", "All judges the write and stores nothing.", enum=["All"])
 _WRITING: Final = (
     _DRY_RUN,
-    _parameter("fieldManager", "Who owns the fields that are written."),
+    _parameter("fieldManager", "Who owns the fields that are written.", maxLength=128),
     _parameter(
         "fieldValidation",
-        "What becomes of unknown and repeated fields: Ignore, Warn or Strict.",
+        "What becomes of unknown and repeated fields.",
+        enum=["Ignore", "Warn", "Strict"],
     ),
 )
 _PATCHING: Final = (
@@ -88,7 +98,11 @@ _PATCHING: Final = (
 _DELETING: Final = (
     _DRY_RUN,
     _parameter("gracePeriodSeconds", "Read and not used.", "integer", format="int64"),
-    _parameter("propagationPolicy", "What happens to the objects it owns."),
+    _parameter(
+        "propagationPolicy",
+        "What happens to the objects it owns.",
+        enum=["Background", "Foreground", "Orphan"],
+    ),
 )
 
 
@@ -170,8 +184,7 @@ def _path(
         row.method: _operation(served, row, scope, sub) for row in rows if row.verb in served.verbs
     }
     document["parameters"] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in in_path
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATH[name]} for name in in_path
     ]
     return document
 

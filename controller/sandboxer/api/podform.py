@@ -25,7 +25,7 @@ ONLY_CONTAINER = "main"
 LABEL_SANDBOX = f"{GROUP}/sandbox"
 
 # Characters of a Pod's name, a DNS subdomain.
-_NAME_MAX = 253
+NAME_MAX = 253
 # `sbx-<12 hex digits>_main_1` (podman-compose) or with hyphens (docker compose).
 _CONTAINER_NAME = re.compile(r"sbx-[0-9a-f]{12}[-_](?P<service>.+)[-_](?P<index>\d+)")
 _ENDED = frozenset({"exited", "stopped", "dead", "ended"})
@@ -84,7 +84,7 @@ def _pod_name(sandbox: str, service: str) -> str:
     """Return a name Kubernetes allows; services may have capitals, dots and underscores."""
     name = f"{sandbox}-{_in_dns_letters(service)}".rstrip("-")
     # NOTE: it must go on beginning with the sandbox's name, by which it is found again.
-    return name if len(name) <= _NAME_MAX else f"{sandbox}-{_digest(service)}"
+    return name if len(name) <= NAME_MAX else f"{sandbox}-{_digest(service)}"
 
 
 def _in_dns_letters(text: str) -> str:

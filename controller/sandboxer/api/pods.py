@@ -23,12 +23,16 @@ from datetime import datetime
 from typing import Any
 
 from sandboxer.api.cells import age
-from sandboxer.api.podform import GONE, KIND, Part, address_of, parts_of, pod_entry
+from sandboxer.api.podform import GONE, KIND, NAME_MAX, Part, address_of, parts_of, pod_entry
 from sandboxer.api.served import Follower, Served, TableColumn
 from sandboxer.kinds.meta import Key
 from sandboxer.store import Change, Entry, Store
 
 READ_ONLY = "Pods are read-only here; change the Sandbox."
+
+# Sandboxes whose Pods are remembered, about 0.5 KB each: more than live at once, so that those that
+# went long ago are forgotten.
+MAX_TOLD = 100_000
 
 
 class Pods:
@@ -55,6 +59,8 @@ class Pods:
 
     def find(self, namespace: str, name: str) -> tuple[Entry, Part] | None:
         """Return the sandbox and the part that a Pod's name stands for."""
+        if len(name) > NAME_MAX:
+            return None  # a path may be half a megabyte of hyphens, each one more sandbox to try
         for sandbox in _candidates(name):
             if found := self._part(namespace, sandbox, name):
                 return found
@@ -78,11 +84,16 @@ class Pods:
         return _Following(self).changes
 
     def _of(self, sandbox: Entry) -> Iterator[Entry]:
-        told = self._told.setdefault(sandbox.uid, {})
         for part in parts_of(json.loads(sandbox.body)):
             if not self.taken(sandbox, part.name):
-                told[part.name] = part.service
+                self._tell(sandbox.uid, part)
                 yield self._entry(sandbox, part)
+
+    def _tell(self, uid: str, part: Part) -> None:
+        told = self._told.setdefault(uid, {})
+        told[part.name] = part.service
+        if len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
 
     def taken(self, sandbox: Entry, name: str) -> bool:
         """Tell whether another sandbox has the better claim to a name."""
@@ -133,6 +144,8 @@ class _Following:
             self._shown[sandbox.uid][name] = content
             if known.get(name) != content:
                 yield Change("MODIFIED" if name in known else "ADDED", entry, change.revision)
+        if gone:
+            del self._shown[sandbox.uid]
 
     def _last(self, sandbox: Entry, name: str) -> Entry:
         part = Part(name=name, service=self._pods.told(sandbox.uid).get(name, ""), seen=GONE)

@@ -3,7 +3,7 @@ Request bodies in Kubernetes' protobuf form, decoded into the JSON documents the
 
 kubectl from 1.32 and typed client libraries send the built-in kinds this way and do not fall back
 to JSON when it is refused; answers may be JSON. Only the messages such clients send here are known:
-reviews, namespaces, events, scales and the options of a delete. Nothing is encoded.
+reviews, namespaces, events, secrets, scales and the options of a delete. Nothing is encoded.
 
 `decode_body` is all others need. Bodies are hostile: every length is checked against what is left,
 messages nest only as deep as the tables below, and unknown fields are skipped as protobuf asks.
@@ -16,6 +16,7 @@ Source:
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ _MAX_VARINT_BYTES = 10
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-Scalar = Literal["text", "integer", "boolean", "time", "microtime", "texts"]
+Scalar = Literal["text", "integer", "boolean", "time", "microtime", "texts", "blobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Field:
     name: str
     """Its name in JSON."""
     type: Scalar | Mapping[int, Field] = "text"
-    """`texts` is a map from text to text; a mapping is a message of its own."""
+    """`texts` is a map from text to text, `blobs` one to bytes; a mapping is a message of its own."""
     repeated: bool = False
 
 
@@ -120,6 +121,11 @@ _MESSAGES: Mapping[tuple[str, str], Message] = {
     ("v1", "Namespace"): _METADATA,
     ("v1", "Event"): _EVENT,
     ("v1", "DeleteOptions"): _DELETE_OPTIONS,
+    # Its values are read only to be refused with a sentence about secrets.
+    ("v1", "Secret"): {
+        **_METADATA, **_message(type=3), 2: Field("data", "blobs"), 4: Field("stringData", "texts"),
+        5: Field("immutable", "boolean"),
+    },
     ("autoscaling/v1", "Scale"): {
         **_METADATA, 2: Field("spec", {1: Field("replicas", "integer")}),
     },
@@ -189,7 +195,7 @@ def _decode(data: memoryview, message: Message) -> dict[str, Any]:
         decoded = _value(value, field)
         if field.repeated:
             document.setdefault(field.name, []).append(decoded)
-        elif field.type == "texts":
+        elif field.type in ("texts", "blobs"):
             document.setdefault(field.name, {}).update(decoded)
         elif decoded is not None and (decoded != "" or field.type != "text"):
             # NOTE: Go writes empty text where JSON leaves the field out.
@@ -206,6 +212,8 @@ def _value(value: int | memoryview, field: Field) -> Any:
         return _time(value, micro=field.type == "microtime")
     if field.type == "texts":
         return _pair(value)
+    if field.type == "blobs":
+        return _blob(value)
     if isinstance(field.type, Mapping):
         return _decode(value, field.type)
     return str(value, "utf-8")
@@ -219,6 +227,15 @@ def _signed(value: int) -> int:
 def _pair(data: memoryview) -> dict[str, str]:
     entry = _decode(data, _message(key=1, value=2))
     return {entry.get("key", ""): entry.get("value", "")}
+
+
+def _blob(data: memoryview) -> dict[str, str]:
+    """Return one pair with its bytes in base64, as JSON has them."""
+    content = b""
+    for number, value in _fields(data):
+        if number == 2 and isinstance(value, memoryview):  # noqa: PLR2004 - the value of a pair
+            content = bytes(value)
+    return {_decode(data, _message(key=1)).get("key", ""): base64.b64encode(content).decode()}
 
 
 def _time(data: memoryview, *, micro: bool) -> str | None:

@@ -90,8 +90,10 @@ def refused(error: SandboxerError, served: Served, name: str) -> StatusError:
         case NotFoundError():
             return not_found(served, name)
         case InvalidSpecError():
-            body = f"Invalid value: {error}"
-            return invalid(served, name, [cause("Invalid", error.field or "metadata", body)])
+            forbidden = error.reason == "Forbidden"
+            reason, word = ("Forbidden",) * 2 if forbidden else ("Invalid", "Invalid value")
+            wrong = cause(reason, error.field or "metadata", f"{word}: {error}")
+            return invalid(served, name, [wrong])
         case _:
             return unavailable_or_failed(error)
 

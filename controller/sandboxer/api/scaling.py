@@ -93,7 +93,7 @@ async def _scaled(write: Write, rescale: Callable[[Document], Document]) -> Resp
 
     def revise(live: Document) -> Revision:
         wanted = rescale(scale_of(live, paths))
-        replicas = _at(wanted, ".spec.replicas")
+        replicas = _wanted_replicas(wanted)
         if type(replicas) is not int:
             words = f"Invalid value: {json.dumps(replicas)[:64]}: must be a whole number"
             raise invalid(write.served, write.name, [cause("Invalid", "spec.replicas", words)])
@@ -103,6 +103,12 @@ async def _scaled(write: Write, rescale: Callable[[Document], Document]) -> Resp
 
     obj = await change(write, revise)
     return json_response(scale_of(obj.to_document(), paths), warnings=write.warnings)
+
+
+def _wanted_replicas(scale: Document) -> Any:
+    """Return `spec.replicas`; a typed client leaves a zero out, so nothing is zero."""
+    spec = scale.get("spec")
+    return spec.get("replicas", 0) if isinstance(spec, dict) else None
 
 
 def _named(scale: Document) -> Document:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sandboxer.errors import InvalidSpecError
 
+# NOTE: blanks are taken for good (`*+`); two runs of them side by side could be shared out in as many
+# ways as there are blanks, and each would be tried before the term is refused.
 _TERM = re.compile(
-    r"\s*(?:(?P<absent>!)\s*)?(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]{0,316})\s*"
-    r"(?:(?P<equal>==|=|!=)\s*(?P<value>[-A-Za-z0-9_.]{0,63})\s*"
-    r"|(?P<set>in|notin)\s*\((?P<values>[-A-Za-z0-9_.,\s]{0,2000})\)\s*)?(?:,|$)"
+    r"\s*+(?:(?P<absent>!)\s*+)?(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]{0,316})\s*+"
+    r"(?:(?P<equal>==|=|!=)\s*+(?P<value>[-A-Za-z0-9_.]{0,63})\s*+"
+    r"|(?P<set>in|notin)\s*+\((?P<values>[-A-Za-z0-9_.,\s]{0,2000})\)\s*+)?(?:,|$)"
 )
+
+# Characters of a selector; longer ones are refused before they are read. A list that is held for
+# paging keeps its selector.
+MAX_LENGTH: Final = 8192
+
+# Characters of a wrong selector that are repeated to the client.
+_SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +46,14 @@ def parse(text: str) -> Selector:
     Raises:
         InvalidSpecError: It cannot be read.
     """
+    if len(text) > MAX_LENGTH:
+        raise InvalidSpecError(f"The label selector has more than {MAX_LENGTH} characters.")
     terms, at = [], 0
     while at < len(text):
         found = _TERM.match(text, at)
         if found is None or found.end() == at:
             raise InvalidSpecError(
-                f"The label selector {text!r} cannot be read at {text[at:]!r}.",
+                f"The label selector {text[:_SHOWN]!r} cannot be read at {text[at : at + _SHOWN]!r}.",
                 remedy="Write it like app=web,tier!=test or env in (a,b).",
             )
         at = found.end()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -34,7 +34,7 @@ from sandboxer.kinds.meta import Key, ManagedFieldsEntry, Resource
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.registry import Registry
-from sandboxer.store import Create, Store, Update, UpdateStatus
+from sandboxer.store import Cause, Create, Store, Update, UpdateStatus
 
 # Times a write starts over because somebody else was quicker. Each time somebody got through, so
 # this is how many may write one object at once before the last of them is told to come again;
@@ -58,6 +58,8 @@ class Write:
     name: str
     """Empty for a create."""
     options: WriteOptions
+    cause: Cause
+    """Who writes."""
     registry: Registry | None = None
     """Loaded extensions, which know whether a sandbox's inputs are right."""
     subresource: str = ""
@@ -235,7 +237,8 @@ async def _store(
     """Let the store judge; `ConflictError` passes, because its meaning is the caller's."""
     name = obj.metadata.name
     try:
-        (result,) = await write.store.write([operation], dry_run=write.options.dry_run)
+        told = replace(operation, cause=write.cause)
+        (result,) = await write.store.write([told], dry_run=write.options.dry_run)
     except SandboxerError as error:
         raise refused(error, write.served, name) from error
     if isinstance(result, ConflictError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from sandboxer.api import resources
 from sandboxer.api.answers import StatusError
@@ -18,6 +19,14 @@ NO_SUCH_RESOURCE = "the server could not find the requested resource"
 NOT_ALLOWED = "the server does not allow this method on the requested resource"
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+# Verbs of discovery that stand for a method.
+_VERBS: Final = {
+    "POST": ("create",),
+    "PUT": ("update",),
+    "PATCH": ("patch",),
+    "DELETE": ("delete", "deletecollection"),
+}
 
 _PREFIXES = ("/apis/{group}/{version}", "/api/{version}")
 
@@ -57,6 +66,20 @@ def target_of(request: Request) -> Target:
     if name and found.namespaced and namespace is None:
         raise StatusError(404, NO_SUCH_RESOURCE)
     return Target(found, namespace, name)
+
+
+def allowed_methods(request: Request) -> str:
+    """Return the methods a path has, for `Allow`; a router knows only those of one of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE and isinstance(route, Route):
+            found |= route.methods or set()
+    path = request.path_params
+    served = resources.find(path.get("group", ""), path.get("version", ""), path.get("plural", ""))
+    if served is not None:
+        found -= {m for m, verbs in _VERBS.items() if not set(verbs) & set(served.verbs)}
+    return ", ".join(sorted(found))
 
 
 def store_of(request: Request) -> Store:

@@ -268,6 +268,8 @@ class _Stream:
         """Yield whole lines until time is up, the server stops or the reader fell behind."""
         for chunk in _joined(self._lines.event("ADDED", entry) for entry in self._initial):
             yield chunk
+        # For an hour it would keep what is not stored any more.
+        self._initial = ()
         bookmarks = self._options.bookmarks
         if bookmarks and self._options.send_initial:
             yield self._lines.bookmark(self._position.revision, ends_initial=True)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from sandboxer.api.answers import StatusError, json_response
 from sandboxer.api.bodies import Body, read_object
+from sandboxer.api.causes import cause_of
 from sandboxer.api.refusals import already_exists, cause, invalid, not_supported
 from sandboxer.api.served import Served
 from sandboxer.api.storing import Revision, Write, change, store_new
@@ -66,6 +67,7 @@ def write_of(request: Request, verb: str, *, subresource: str = "", patch_type: 
         namespace=target.namespace or "",
         name=target.name,
         options=write_options(request, patch_type),
+        cause=cause_of(request),
         registry=getattr(request.app.state, "registry", None),
         subresource=subresource,
         warnings=warnings,

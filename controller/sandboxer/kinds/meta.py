@@ -108,7 +108,7 @@ class ManagedFieldsEntry(Model):
     fields_type: Literal["FieldsV1"] = "FieldsV1"
     fields_v1: Annotated[dict[str, JsonValue], Field(alias="fieldsV1")] = {}
     """Tree of owned fields: `f:<field>`, `k:<keys of a list item>`, `v:<value>`, `.` for itself."""
-    subresource: str = ""
+    subresource: Annotated[str, Field(exclude_if=_is_empty)] = ""
     """`status` for fields written through it, else empty."""
 
 

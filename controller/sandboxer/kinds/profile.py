@@ -36,7 +36,7 @@ class ProfileSpec(Model):
     placement: Placement = Placement()
     """Used where the Sandbox leaves its placement free."""
     lifetime: Lifetime = Lifetime()
-    """Used where the Sandbox names no ttl."""
+    """Used where the Sandbox names no end of its own."""
     resources: Resources = Resources()
     """Used for each limit the Sandbox does not name."""
     isolation: Isolation = Isolation()

@@ -8,6 +8,7 @@ this model: a manifest that asks for them is refused rather than ignored.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -61,12 +62,40 @@ class Placement(Model):
 
 
 class Lifetime(Model):
-    """How long the sandbox may live."""
+    """How long the sandbox may live: for ever, unless `ttl` or `expiresAt` says otherwise."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "!(has(self.ttl) && has(self.expiresAt))", "name at most one of ttl and expiresAt"
+        )
+    )
 
     ttl: Duration | None = None
-    """Time from creation until it expires; absent means for ever."""
+    """Time from creation until it expires."""
+    expires_at: Timestamp | None = None
+    """Moment at which it expires."""
     on_expiry: Literal["Delete"] = "Delete"
     """What happens then."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Lifetime:
+        if self.ttl is not None and self.expires_at is not None:
+            msg = "name at most one of ttl and expiresAt"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it says when it ends."""
+        return self.ttl is not None or self.expires_at is not None
+
+    def end(self, created: datetime) -> datetime | None:
+        """Return when what was created then expires, in whole seconds; None is never."""
+        if self.expires_at is not None:
+            return self.expires_at.astimezone(UTC).replace(microsecond=0)
+        if self.ttl is None:
+            return None
+        return (created + timedelta(seconds=self.ttl.seconds)).replace(microsecond=0)
 
 
 class Resources(Model):

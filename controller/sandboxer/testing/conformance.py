@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -32,9 +33,12 @@ from sandboxer.testing.subject import (
     Verb,
     arrive,
     changed,
+    free_port,
     look,
     make_ready,
+    until_connected,
     until_done,
+    until_true,
 )
 
 __all__ = ["ExtensionConformance", "Output", "Subject", "make_ready"]
@@ -357,7 +361,80 @@ class ExtensionConformance:
         assert output.stdout.decode() == "".join(f"{text}\n--\n" for text in expected)
         assert secret not in repr((provisioned, seen))
 
+    @pytest.mark.asyncio
+    async def test_exec_ends_with_its_caller(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """A call that is cancelled takes the command with it, and what that has started."""
+        _needs(subject, "exec")
+        await make_ready(subject, session, instance)
+        output = Output()
+        # Each line is a sign of life of a child, whose parent waits for it.
+        script = 'sh -c "while :; do date >>alive; sleep 0.1; done" & echo began; wait'
+        call = subject.extension.exec(session, instance, ["sh", "-c", script], output.streams())
+        running = asyncio.create_task(call)
+        await until_true(subject, lambda: b"began" in output.stdout)
+
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+        assert running.cancelled()
+        last = await self._said(subject, session, instance, "cat alive; sleep 1; echo; cat alive")
+        before, after = last.split(b"\n\n")
+        assert before.strip() == after.strip()
+
+    @pytest.mark.asyncio
+    async def test_forward_reaches_a_program(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """Bytes go both ways, and each direction ends on its own."""
+        _needs(subject, "forward")
+        await make_ready(subject, session, instance)
+        port, sent = free_port(), bytes(range(256)) * 1000
+        async with self._listening(subject, session, instance, port):
+            connection = await until_connected(subject, session, instance, port)
+            await connection.write(sent)
+            connection.write_eof()
+            received = bytearray()
+            while data := await connection.read():
+                received += data
+            connection.close()
+
+        assert received == sent
+
+    @pytest.mark.asyncio
+    async def test_forward_to_nobody(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """A port on which nothing listens is an error that may pass."""
+        _needs(subject, "forward")
+        await make_ready(subject, session, instance)
+
+        with pytest.raises(TransientError):
+            await subject.extension.forward(session, instance, free_port())
+
     # How the suite judges.
+
+    async def _said(
+        self, subject: Subject, session: Session, instance: Instance, script: str
+    ) -> bytes:
+        output = Output()
+        argv = ["sh", "-c", script]
+        assert await subject.extension.exec(session, instance, argv, output.streams()) == 0
+        return bytes(output.stdout)
+
+    @asynccontextmanager
+    async def _listening(
+        self, subject: Subject, session: Session, instance: Instance, port: int
+    ) -> AsyncIterator[None]:
+        argv = [*subject.echo, str(port)]
+        call = subject.extension.exec(session, instance, argv, Output().streams())
+        running = asyncio.create_task(call)
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     def _verb(self, subject: Subject, name: str) -> Verb:
         verb = VERBS[name]

@@ -259,7 +259,7 @@ class FakeObserver:
     def __init__(self, world: FakeWorld) -> None:
         self.world = world
         self.probes = 0
-        self.on_change: Callable[[str, Collection[str]], None] | None = None
+        self.on_change: Callable[[str, Collection[str], str], None] | None = None
 
     def view(self, _extension: str, host_name: str, uid: str) -> FakeView:
         """Return what is there, unless the host is cut off."""
@@ -295,4 +295,4 @@ class FakeObserver:
     def notice(self, host_name: str, *uids: str) -> None:
         """Say that these sandboxes changed, as telemetry does after a probe."""
         if self.on_change is not None:
-            self.on_change(host_name, uids)
+            self.on_change(host_name, uids, "probe")

@@ -21,7 +21,7 @@ from typing import Literal, TypeVar
 
 from sandboxer.errors import UnreachableError
 from sandboxer.kinds.host import HostFacts
-from sandboxer.session import Completed, Engine, Session, Streams
+from sandboxer.session import EVERYTHING, Completed, Connection, Copying, Engine, Session, Streams
 
 Moment = Literal["before", "during", "after"]
 T = TypeVar("T")
@@ -126,9 +126,22 @@ class FaultySession:
         """See `Session.stream`."""
         return await self._fault.around(self._session.stream(argv, streams))
 
-    async def upload(self, source: str, destination: str, *, timeout_s: float = 600.0) -> None:
+    async def connect(self, address: str, port: int, *, timeout_s: float = 10.0) -> Connection:
+        """See `Session.connect`."""
+        return await self._fault.around(self._session.connect(address, port, timeout_s=timeout_s))
+
+    async def upload(
+        self,
+        source: str,
+        destination: str,
+        *,
+        copying: Copying = EVERYTHING,
+        timeout_s: float = 600.0,
+    ) -> None:
         """See `Session.upload`."""
-        await self._fault.around(self._session.upload(source, destination, timeout_s=timeout_s))
+        await self._fault.around(
+            self._session.upload(source, destination, copying=copying, timeout_s=timeout_s)
+        )
 
     def engine(self) -> Engine | None:
         """Return the engine without faults: it only looks."""

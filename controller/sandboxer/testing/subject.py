@@ -8,6 +8,7 @@ it starts from and the state it must reach. `sandboxer.testing.conformance` puts
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import pytest
 
 from sandboxer.errors import TransientError, Waiting
 from sandboxer.extension import Extension, Instance, Observation, State, absent
-from sandboxer.session import Session, Streams
+from sandboxer.session import Connection, Session, Streams
 from sandboxer.testing.faults import Call, OpenSession
 
 # Seconds until a test instance must be ready; a slow backend sets its own in `Subject`.
@@ -24,6 +25,9 @@ READY_DEADLINE_S = 30.0
 
 # Seconds between two tries of a call that is not done.
 RETRY_S = 0.1
+
+# Listens on the port that is its argument, for one connection after the other; busybox has it.
+ECHO = ("sh", "-c", 'while :; do busybox nc -l -p "$1" -e cat; done', "sh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,8 @@ class Subject:
         default_factory=dict
     )
     """Ways to break a running instance behind the extension's back."""
+    echo: Sequence[str] = ECHO
+    """Program and arguments, the port left out, that listens inside and sends back what comes."""
     ready_deadline_s: float = READY_DEADLINE_S
     """Seconds until an instance must be ready."""
 
@@ -140,3 +146,32 @@ async def arrive(subject: Subject, session: Session, instance: Instance, state: 
     await make_ready(subject, session, instance)
     if state == "Suspended":
         await subject.extension.suspend(session, instance)
+
+
+async def until_true(subject: Subject, holds: Callable[[], bool]) -> None:
+    """Return once *holds*; fail when it does not in time."""
+    deadline = time.monotonic() + subject.ready_deadline_s
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail("it did not come true in time")
+        await asyncio.sleep(RETRY_S)
+
+
+async def until_connected(
+    subject: Subject, session: Session, instance: Instance, port: int
+) -> Connection:
+    """Connect to *port* inside as soon as somebody listens there."""
+    connected: list[Connection] = []
+
+    async def connect(at: Session) -> None:
+        connected.append(await subject.extension.forward(at, instance, port))
+
+    await until_done(subject, session, connect)
+    return connected[0]
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens here; some sandboxes share this machine's ports."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -16,7 +16,7 @@ from sandboxer.transport.connections import Connections
 from sandboxer.transport.session import HostSession
 
 # Programs the probe looks for, see `HostFacts.tools`.
-OPTIONAL_TOOLS = ("bwrap", "unshare", "flock", "rsync", "setsid")
+OPTIONAL_TOOLS = ("bwrap", "unshare", "flock", "packer", "rsync", "setsid")
 
 
 def local_host(work_root: Path) -> Host:

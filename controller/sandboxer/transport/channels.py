@@ -19,6 +19,10 @@ MAX_CHANNELS = 8
 # Long-lived streams (exec, logs) at once, so that commands of passes always find a channel.
 MAX_STREAMS = 5
 
+# Seconds a stream waits for its place. The others may last for days, and whoever waits is a person
+# who sees nothing meanwhile.
+STREAM_PATIENCE_S = 10.0
+
 
 class ChannelGate:
     """A counting gate whose limit can only shrink."""
@@ -34,9 +38,14 @@ class ChannelGate:
         return self._limit
 
     @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
-        """Hold one place; waits until there is one."""
-        async with self._changed:
+    async def enter(self, patience_s: float | None = None) -> AsyncIterator[None]:
+        """
+        Hold one place; waits until there is one.
+
+        Raises:
+            TimeoutError: There was none for *patience_s* seconds.
+        """
+        async with asyncio.timeout(patience_s), self._changed:
             await self._changed.wait_for(lambda: self._in_use < self._limit)
             self._in_use += 1
         try:

@@ -134,6 +134,8 @@ def _route(spec: HostSpec) -> tuple[object, ...]:
     return (
         spec.transport,
         spec.address,
+        spec.ssh_alias,
+        spec.tunnel_port,
         spec.port,
         spec.user,
         spec.identity_file,

@@ -8,11 +8,13 @@ knows nothing of sandboxes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 from sandboxer.errors import TransientError, UnreachableError
-from sandboxer.session import Completed, Streams, TerminalSize
+from sandboxer.session import Completed, Connection, Copying, Streams, TerminalSize
+from sandboxer.transport.channels import STREAM_PATIENCE_S, ChannelGate
 
 # Bytes read from a stream at once.
 CHUNK_BYTES = 64 * 1024
@@ -102,12 +104,18 @@ class Link(Protocol):
         """Run one command with its streams connected."""
         ...
 
-    async def upload(self, source: str, destination: str, *, timeout_s: float) -> None:
+    async def upload(
+        self, source: str, destination: str, *, copying: Copying, timeout_s: float
+    ) -> None:
         """Make *destination* a copy of local *source*; see `sandboxer.session.Session.upload`."""
         ...
 
     async def open_socket(self, path: str) -> tuple[ByteReader, ByteWriter]:
         """Connect to the Unix socket *path* on the machine."""
+        ...
+
+    async def connect(self, address: str, port: int, *, timeout_s: float) -> Connection:
+        """Connect to a TCP port; see `sandboxer.session.Session.connect`."""
         ...
 
     async def close(self) -> None:
@@ -164,6 +172,34 @@ async def _copy(
 def unreachable(host: str, doing: str, why: object) -> UnreachableError:
     """Return the error for a machine that did not answer while *doing* something."""
     return UnreachableError(f"Host {host} did not answer while {doing}: {why or 'no answer'}.")
+
+
+@asynccontextmanager
+async def stream_place(gate: ChannelGate, host: str) -> AsyncIterator[None]:
+    """
+    Hold one place for a long-lived stream.
+
+    Raises:
+        TransientError: All of them stay taken.
+    """
+    async with AsyncExitStack() as place:
+        try:
+            await place.enter_async_context(gate.enter(STREAM_PATIENCE_S))
+        except TimeoutError:
+            raise TransientError(
+                f"Host {host} already serves {gate.limit} streams (exec, logs), as many as it may.",
+                reason="HostBusy",
+                remedy="End one of them.",
+            ) from None
+        yield
+
+
+def nothing_listens(host: str, address: str, port: int, why: object) -> TransientError:
+    """Return the error for a port that takes no connection."""
+    return TransientError(
+        f"Nothing answers on port {port} of {address} on host {host}: {why or 'no answer'}.",
+        reason="ConnectionRefused",
+    )
 
 
 def timed_out(host: str, program: str, timeout_s: float) -> UnreachableError:

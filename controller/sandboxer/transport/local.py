@@ -16,19 +16,24 @@ import struct
 import termios
 from collections.abc import Sequence
 
-from sandboxer.session import Completed, Streams, TerminalSize
+from sandboxer.session import Completed, Connection, Copying, Streams, TerminalSize
 from sandboxer.transport import rsync
-from sandboxer.transport.channels import MAX_CHANNELS, MAX_STREAMS, ChannelGate
+from sandboxer.transport.channels import MAX_CHANNELS, ChannelGate
 from sandboxer.transport.link import (
     CHUNK_BYTES,
     ByteReader,
     ByteWriter,
     connect_streams,
+    stream_place,
     timed_out,
     too_much_output,
     unreachable,
 )
 from sandboxer.transport.quoting import check_arguments
+from sandboxer.transport.tcp import connect_here
+
+# Long-lived streams at once; no server limits them here, only what processes and terminals cost.
+MAX_STREAMS_HERE = 64
 
 
 class LocalLink:
@@ -41,7 +46,7 @@ class LocalLink:
     def __init__(self, host: str) -> None:
         self.host = host
         self._commands = ChannelGate(MAX_CHANNELS)
-        self._streams = ChannelGate(MAX_STREAMS)
+        self._streams = ChannelGate(MAX_STREAMS_HERE)
 
     async def run(
         self, argv: Sequence[str], *, stdin: bytes, timeout_s: float, max_output_bytes: int
@@ -64,7 +69,7 @@ class LocalLink:
     async def stream(self, argv: Sequence[str], streams: Streams) -> int:
         """Run one command with its streams connected, on a terminal of its own if one is asked."""
         check_arguments(argv)
-        async with self._streams.enter():
+        async with stream_place(self._streams, self.host):
             try:
                 process = await _start(argv, streams.terminal)
             except _CannotStartError as err:
@@ -75,12 +80,15 @@ class LocalLink:
             finally:
                 await process.reap()
 
-    async def upload(self, source: str, destination: str, *, timeout_s: float) -> None:
+    async def upload(
+        self, source: str, destination: str, *, copying: Copying, timeout_s: float
+    ) -> None:
         """Make *destination* a copy of *source*; see `sandboxer.session.Session.upload`."""
-        argv = rsync.client_command(source, destination)
-        completed = await self.run(
-            argv, stdin=b"", timeout_s=timeout_s, max_output_bytes=rsync.MAX_OUTPUT_BYTES
-        )
+        argv = rsync.client_command(source, destination, copying)
+        try:
+            completed = await rsync.run_client(self, argv, copying, timeout_s)
+        except TimeoutError:
+            raise timed_out(self.host, "rsync", timeout_s) from None
         rsync.judge(self.host, destination, completed, completed)
 
     async def open_socket(self, path: str) -> tuple[ByteReader, ByteWriter]:
@@ -89,6 +97,10 @@ class LocalLink:
             return await asyncio.open_unix_connection(path)
         except OSError as err:
             raise unreachable(self.host, f"connecting to {path}", err) from err
+
+    async def connect(self, address: str, port: int, *, timeout_s: float) -> Connection:
+        """Connect to a TCP port; see `sandboxer.session.Session.connect`."""
+        return await connect_here(self.host, address, port, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Nothing is kept open."""

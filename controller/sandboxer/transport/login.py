@@ -1,13 +1,17 @@
 """
 Open an SSH connection: whose key the host must show, with which key we log in, what went wrong.
 
-Nothing of the operator's own SSH configuration is read (`config=None`), nothing is forwarded, and
-an unknown host key is never accepted silently.
+Nothing of the operator's own SSH configuration is read (`config=None`) unless the Host names an
+alias of it (`spec.sshAlias`, see `sandboxer.transport.alias`). Nothing is forwarded, and an unknown
+host key is never accepted silently.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +20,16 @@ import asyncssh
 
 from sandboxer.errors import SandboxerError, TerminalError
 from sandboxer.kinds.host import Host
+from sandboxer.transport import alias
 from sandboxer.transport.link import unreachable
 from sandboxer.transport.ssh import SSHLink
 
 # Seconds for TCP and key exchange, and for logging in; a hung sshd accepts and never answers.
 CONNECT_TIMEOUT_S = 10.0
 LOGIN_TIMEOUT_S = 15.0
+
+# Seconds for all of it together: the steps on the way over a jump host have no limit of their own.
+CONNECT_LIMIT_S = 60.0
 
 # Seconds between keepalives and how many may stay unanswered: a cut link is noticed within 20 s.
 # 300 idle connections cost 1.4 % of a core at 10 s (measured).
@@ -30,6 +38,20 @@ KEEPALIVE_COUNT = 3
 
 # Permission bits other accounts must not have on a private key, as ssh(1) demands.
 _OTHERS_MODE = 0o077
+
+
+# What holds for every connection, however it is found.
+_LIMITS: dict[str, Any] = {
+    "preferred_auth": "publickey",
+    "gss_host": None,
+    "x509_trusted_certs": None,
+    "agent_forwarding": False,
+    "compression_algs": None,
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "login_timeout": LOGIN_TIMEOUT_S,
+    "keepalive_interval": KEEPALIVE_INTERVAL_S,
+    "keepalive_count_max": KEEPALIVE_COUNT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +130,18 @@ async def open_ssh(host: Host, *, pinned: str, keys: KeyRing) -> SSHLink:
         UnreachableError: It did not answer in time, or the connection broke.
         TerminalError: Host key or login were refused; the remedy says what to do.
     """
-    name = host.metadata.name
     client = _Client(accept=host.spec.trust_on_first_use and not pinned)
+    target = target_of(host)
     try:
-        connection = await asyncssh.connect(
-            client_factory=lambda: client, **await _options(host, pinned, keys)
-        )
-    except (OSError, asyncssh.Error) as err:
+        options = await _options(host, pinned, keys)
+        async with asyncio.timeout(CONNECT_LIMIT_S), _tunnel(host) as tunnel:
+            connection = await asyncssh.connect(client_factory=lambda: client, **options, **tunnel)
+    except (OSError, asyncssh.Error, ValueError) as err:
         raise _explain(host, pinned, client, err) from err
     link = SSHLink(
         connection,
-        host=name,
-        target=f"{host.spec.user}@{host.spec.address}:{host.spec.port}",
+        host=host.metadata.name,
+        target=target,
         host_key=_public_text(cast("asyncssh.SSHKey", connection.get_server_host_key())),
     )
     try:
@@ -128,6 +150,54 @@ async def open_ssh(host: Host, *, pinned: str, keys: KeyRing) -> SSHLink:
         await link.close()
         raise
     return link
+
+
+def target_of(host: Host) -> str:
+    """
+    Return `user@address:port` of a Host that is reached over SSH.
+
+    Raises:
+        TerminalError: It is an alias, and the SSH configuration cannot be read.
+    """
+    spec = host.spec
+    if spec.ssh_alias is not None:
+        return alias.look_up(host.metadata.name, spec).target
+    return f"{spec.user}@{spec.address}:{spec.port}"
+
+
+@contextlib.asynccontextmanager
+async def _tunnel(host: Host) -> AsyncIterator[dict[str, Any]]:
+    """Yield the options that lead through the Host's reverse tunnel; none when it has none."""
+    port = host.spec.tunnel_port
+    if port is None:
+        yield {}
+        return
+    local_end = socket.socket()
+    local_end.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await asyncio.get_running_loop().sock_connect(local_end, (alias.LOOPBACK, port))
+        # Address, jump hosts and proxy of the alias would lead around the tunnel.
+        yield {"sock": local_end, "tunnel": None, "proxy_command": None}
+    except BaseException:
+        local_end.close()
+        raise
+
+
+def _alias_options(host: Host, pinned: str) -> dict[str, Any]:
+    way = alias.look_up(host.metadata.name, host.spec)
+    known = (
+        ([_pinned_key(host, pinned)], [], [])
+        if pinned
+        else alias.trusted_keys(host.metadata.name, way)
+    )
+    # User, keys, certificates, jump hosts and the address come from the file.
+    return {
+        **_LIMITS,
+        "host": way.alias,
+        "config": [str(alias.config_path())],
+        "known_hosts": known,
+    }
 
 
 def _pinned_key(host: Host, pinned: str) -> asyncssh.SSHKey:
@@ -143,21 +213,15 @@ def _pinned_key(host: Host, pinned: str) -> asyncssh.SSHKey:
 
 async def _options(host: Host, pinned: str, keys: KeyRing) -> dict[str, Any]:
     spec = host.spec
+    if spec.ssh_alias is not None:
+        return await asyncio.to_thread(_alias_options, host, pinned)
     options: dict[str, Any] = {
+        **_LIMITS,
         "host": spec.address,
         "port": spec.port,
         "username": spec.user,
         "config": None,
         "known_hosts": ([_pinned_key(host, pinned)] if pinned else [], [], []),
-        "preferred_auth": "publickey",
-        "gss_host": None,
-        "x509_trusted_certs": None,
-        "agent_forwarding": False,
-        "compression_algs": None,
-        "connect_timeout": CONNECT_TIMEOUT_S,
-        "login_timeout": LOGIN_TIMEOUT_S,
-        "keepalive_interval": KEEPALIVE_INTERVAL_S,
-        "keepalive_count_max": KEEPALIVE_COUNT,
     }
     if spec.identity_file is not None:
         options["client_keys"] = [await keys.read(host.metadata.name, spec.identity_file)]
@@ -178,9 +242,9 @@ async def _try_shell(link: SSHLink) -> None:
 
 
 def _explain(
-    host: Host, pinned: str, client: _Client, err: OSError | asyncssh.Error
+    host: Host, pinned: str, client: _Client, err: OSError | asyncssh.Error | ValueError
 ) -> SandboxerError:
-    name, target = host.metadata.name, f"{host.spec.user}@{host.spec.address}:{host.spec.port}"
+    name, target = host.metadata.name, target_of(host)
     if isinstance(err, asyncssh.HostKeyNotVerifiable) and client.shown is not None:
         return _wrong_key(name, pinned, client.shown)
     if isinstance(err, asyncssh.PermissionDenied):
@@ -195,6 +259,12 @@ def _explain(
             f"Host {name} offers no usable SSH algorithm: {err.reason}.",
             reason="NoCommonAlgorithm",
             remedy="If spec.hostKey is set, pin a key of a type this host has.",
+        )
+    if isinstance(err, ValueError) and host.spec.ssh_alias is not None:
+        return TerminalError(
+            f"Host {name} cannot be reached by its alias {host.spec.ssh_alias}: {err}.",
+            reason="SSHConfigUnusable",
+            remedy=f"Mend that entry of {alias.config_path()}.",
         )
     if isinstance(err, TimeoutError):
         return unreachable(name, f"connecting to {target}", "it took too long")

@@ -11,13 +11,16 @@ second SSH client, key or known_hosts file exists.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
-from sandboxer.session import Completed
+from sandboxer.session import Completed, Copying, Streams
+from sandboxer.transport.link import Link
 
 # Bytes of messages kept from one rsync; they only serve an error sentence.
 MAX_OUTPUT_BYTES = 1024 * 1024
@@ -44,6 +47,12 @@ OPTIONS = (
     "--chmod=Du+rwx",
     f"--timeout={IO_TIMEOUT_S}",
 )
+
+# Where the half of a file waits for the rest; rsync leaves it out of what it copies and removes.
+PARTIAL_DIRECTORY = ".sandboxer-partial"
+
+# One report of `--info=progress2`: bytes, per cent, rate (rsync(1), "--progress").
+_REPORT = re.compile(rb"([0-9,]{1,32}) +([0-9]{1,3})% +([0-9.]{1,16}[kMGT]?B/s)")
 
 # $1 destination, the rest is the command to run inside it. Each component is entered with `cd -P`
 # and the place reached is compared with the place meant, so a link that appears between the test
@@ -75,7 +84,7 @@ def guarded(destination: str, argv: Sequence[str]) -> list[str]:
     return ["sh", "-c", GUARD, "sh", destination, *argv]
 
 
-def client_command(source: str, destination: str) -> list[str]:
+def client_command(source: str, destination: str, copying: Copying) -> list[str]:
     """
     Return the command that copies on this machine.
 
@@ -83,10 +92,11 @@ def client_command(source: str, destination: str) -> list[str]:
         InvalidSpecError: See `check_paths`.
     """
     source = check_paths(source, destination)
-    return guarded(destination, ["rsync", *OPTIONS, "--", f"{source}/", "./"])
+    options = (*OPTIONS, *_wishes(copying))
+    return guarded(destination, ["rsync", *options, "--", f"{source}/", "./"])
 
 
-def bridged_command(source: str, destination: str, socket_path: str) -> list[str]:
+def bridged_command(source: str, destination: str, socket_path: str, copying: Copying) -> list[str]:
     """
     Return the local command whose far end is reached through the socket at *socket_path*.
 
@@ -97,7 +107,42 @@ def bridged_command(source: str, destination: str, socket_path: str) -> list[str
     bridge = Path(__file__).with_name("rsync_bridge.py")
     # rsync splits this at blanks and understands double quotes (rsync(1), --rsh).
     shell = " ".join(f'"{word}"' for word in (sys.executable, "-I", "-S", bridge, socket_path))
-    return ["rsync", *OPTIONS, f"--rsh={shell}", "--", f"{source}/", "machine:./"]
+    options = (*OPTIONS, *_wishes(copying), f"--rsh={shell}")
+    return ["rsync", *options, "--", f"{source}/", "machine:./"]
+
+
+def _wishes(copying: Copying) -> Iterator[str]:
+    yield from (f"--filter={rule}" for rule in copying.filters)
+    if copying.filters:
+        # Rules in the tree must have arrived before they can say what not to remove.
+        yield "--delete-after"
+    if copying.resumable:
+        yield f"--partial-dir={PARTIAL_DIRECTORY}"
+    if copying.progress is not None:
+        yield "--info=progress2"
+
+
+async def run_client(
+    link: Link, argv: Sequence[str], copying: Copying, timeout_s: float
+) -> Completed:
+    """Run the local rsync and tell its progress, if somebody wants to know."""
+    if copying.progress is None:
+        return await link.run(
+            argv, stdin=b"", timeout_s=timeout_s, max_output_bytes=MAX_OUTPUT_BYTES
+        )
+    tell, errors = copying.progress, bytearray()
+
+    async def output(data: bytes) -> None:
+        for report in _REPORT.findall(data)[-1:]:
+            count, percent, rate = (part.decode() for part in report)
+            tell(f"{percent} %, {count} bytes, {rate}")
+
+    async def error(data: bytes) -> None:
+        errors.extend(data[: MAX_OUTPUT_BYTES - len(errors)])
+
+    async with asyncio.timeout(timeout_s):
+        status = await link.stream(argv, Streams(stdout=output, stderr=error))
+    return Completed(exit_status=status, stdout=b"", stderr=bytes(errors))
 
 
 def check_paths(source: str, destination: str) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandboxer.kinds.host import Host, HostFacts
-from sandboxer.session import Completed, Engine, Streams
+from sandboxer.session import EVERYTHING, Completed, Connection, Copying, Engine, Streams
 from sandboxer.transport.connections import Connections
+from sandboxer.transport.login import target_of
 
 # Bytes of each output stream of a script.
 SCRIPT_OUTPUT_BYTES = 16 * 2**20
@@ -56,8 +57,7 @@ class HostSession:
     @property
     def target(self) -> str:
         """`user@address:port`, empty for the local machine."""
-        spec = self._host.spec
-        return "" if spec.transport == "local" else f"{spec.user}@{spec.address}:{spec.port}"
+        return "" if self._host.spec.transport == "local" else target_of(self._host)
 
     @property
     def facts(self) -> HostFacts:
@@ -92,10 +92,22 @@ class HostSession:
         link = await self._connections.link(self._host)
         return await link.stream(argv, streams)
 
-    async def upload(self, source: str, destination: str, *, timeout_s: float = 600.0) -> None:
+    async def connect(self, address: str, port: int, *, timeout_s: float = 10.0) -> Connection:
+        """Connect to a TCP port as a program on the machine would."""
+        link = await self._connections.link(self._host)
+        return await link.connect(address, port, timeout_s=timeout_s)
+
+    async def upload(
+        self,
+        source: str,
+        destination: str,
+        *,
+        copying: Copying = EVERYTHING,
+        timeout_s: float = 600.0,
+    ) -> None:
         """Make directory *destination* on the machine a copy of local directory *source*."""
         link = await self._connections.link(self._host)
-        await link.upload(source, destination, timeout_s=timeout_s)
+        await link.upload(source, destination, copying=copying, timeout_s=timeout_s)
 
     def engine(self) -> Engine | None:
         """Return the container engine's REST API, or None when it has to be asked by command."""

@@ -27,7 +27,7 @@ from typing import Any, cast
 import asyncssh
 
 from sandboxer.errors import TransientError
-from sandboxer.session import Completed, Streams, TerminalSize
+from sandboxer.session import Completed, Connection, Copying, Streams, TerminalSize
 from sandboxer.transport import rsync
 from sandboxer.transport.channels import MAX_CHANNELS, MAX_STREAMS, ChannelGate
 from sandboxer.transport.link import (
@@ -35,12 +35,14 @@ from sandboxer.transport.link import (
     ByteReader,
     ByteWriter,
     connect_streams,
+    stream_place,
     timed_out,
     too_much_output,
     unreachable,
 )
 from sandboxer.transport.local import LocalLink
 from sandboxer.transport.quoting import remote_line
+from sandboxer.transport.tcp import connect_over
 
 # asyncssh logs every command at INFO; commands of users do not belong into our log.
 asyncssh.set_log_level(logging.WARNING)
@@ -107,10 +109,15 @@ class SSHLink:
 
     async def stream(self, argv: Sequence[str], streams: Streams) -> int:
         """Run one command with its streams connected."""
-        async with self._streams.enter(), self._process(argv, streams.terminal) as process:
+        async with (
+            stream_place(self._streams, self.host),
+            self._process(argv, streams.terminal) as process,
+        ):
             return await connect_streams(process, streams)
 
-    async def upload(self, source: str, destination: str, *, timeout_s: float) -> None:
+    async def upload(
+        self, source: str, destination: str, *, copying: Copying, timeout_s: float
+    ) -> None:
         """Make *destination* a copy of *source*; see `sandboxer.session.Session.upload`."""
         rsync.check_paths(source, destination)
         if shutil.which("rsync") is None:
@@ -119,7 +126,7 @@ class SSHLink:
             bridge = _Bridge(self, destination, Path(directory) / "rsync")
             try:
                 async with asyncio.timeout(timeout_s):
-                    local, remote = await bridge.copy(source, timeout_s)
+                    local, remote = await bridge.copy(source, copying, timeout_s)
             except TimeoutError:
                 raise timed_out(self.host, "rsync", timeout_s) from None
         rsync.judge(self.host, destination, local, remote)
@@ -132,6 +139,10 @@ class SSHLink:
             raise unreachable(self.host, f"connecting to {path}", err) from err
         stream = _SocketStream(reader, writer)
         return stream, stream
+
+    async def connect(self, address: str, port: int, *, timeout_s: float) -> Connection:
+        """Connect to a TCP port from the machine; see `sandboxer.session.Session.connect`."""
+        return await connect_over(self._connection, self.host, address, port, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close the connection; running commands are abandoned."""
@@ -341,14 +352,14 @@ class _Bridge:
         self._path = path
         self._remote: asyncio.Task[Completed] | None = None
 
-    async def copy(self, source: str, timeout_s: float) -> tuple[Completed, Completed]:
+    async def copy(
+        self, source: str, copying: Copying, timeout_s: float
+    ) -> tuple[Completed, Completed]:
         """Run both halves; return how the local and the remote one ended."""
         server = await asyncio.start_unix_server(self._accept, self._path)
-        argv = rsync.bridged_command(source, self._destination, str(self._path))
+        argv = rsync.bridged_command(source, self._destination, str(self._path), copying)
         try:
-            local = await LocalLink("local").run(
-                argv, stdin=b"", timeout_s=timeout_s, max_output_bytes=rsync.MAX_OUTPUT_BYTES
-            )
+            local = await rsync.run_client(LocalLink("local"), argv, copying, timeout_s)
             if self._remote is None:
                 return local, local
             async with asyncio.timeout(_RSYNC_GRACE_S):

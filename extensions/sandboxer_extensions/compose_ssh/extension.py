@@ -45,8 +45,8 @@ from sandboxer.extension import (
 )
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import IsolationSeen, Reachability
-from sandboxer.session import Session, Streams
-from sandboxer_extensions.compose_ssh import dialects, remote, scripts
+from sandboxer.session import Connection, Session, Streams
+from sandboxer_extensions.compose_ssh import addresses, dialects, remote, scripts
 from sandboxer_extensions.compose_ssh.inputs import ComposeInputs
 from sandboxer_extensions.compose_ssh.inventory import (
     Container,
@@ -64,6 +64,7 @@ from sandboxer_extensions.compose_ssh.stack import (
     Stack,
     build_stack,
 )
+from sandboxer_extensions.ending import END, VARIABLE, EndMore, ended_with_caller, new_mark
 
 # Seconds after which a starting sandbox is looked at again; its checks run once a second at most.
 _READY_RETRY_S = 1.0
@@ -80,7 +81,9 @@ class ComposeSSHExtension(Extension):
     """Compose projects on an SSH host, or on the controller's own machine."""
 
     name: ClassVar[str] = "ext.compose-ssh"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"exec", "logs", "watch", "suspend"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"exec", "logs", "forward", "watch", "suspend"}
+    )
     inputs_model: ClassVar[type[Inputs]] = ComposeInputs
 
     def offer(self, host: Host, inputs: Inputs) -> Offer:
@@ -236,9 +239,18 @@ class ComposeSSHExtension(Extension):
         target = (await self._containers(session, instance, container))[0]
         options = ["-i"] if streams.stdin is not None or streams.terminal else []
         options += ["-t"] if streams.terminal else []
-        return await session.stream(
-            [session.facts.engine, "exec", *options, target.id, *argv], streams
-        )
+        mark = new_mark()
+        options += ["-e", f"{VARIABLE}={mark}"]
+        command = [session.facts.engine, "exec", *options, target.id, *argv]
+        async with ended_with_caller(session, mark, _end_inside(session, target)):
+            return await session.stream(command, streams)
+
+    async def forward(
+        self, session: Session, instance: Instance, port: int, *, container: str = ""
+    ) -> Connection:
+        """Connect to a port of a service's container."""
+        target = (await self._containers(session, instance, container))[0]
+        return await addresses.connect(session, instance, target, port)
 
     async def logs(
         self, session: Session, instance: Instance, streams: Streams,
@@ -250,15 +262,18 @@ class ComposeSSHExtension(Extension):
             found = found[:1]
         options = ["--follow"] if follow else []
         options += ["--tail", str(tail)] if tail is not None else []
-        await asyncio.gather(
-            *(
-                session.stream(
-                    [session.facts.engine, "logs", *options, target.id],
-                    streams if len(found) == 1 else _prefixed(target, streams),
+        mark = new_mark()
+        command = ["env", f"{VARIABLE}={mark}", session.facts.engine, "logs", *options]
+        async with ended_with_caller(session, mark):
+            await asyncio.gather(
+                *(
+                    session.stream(
+                        [*command, target.id],
+                        streams if len(found) == 1 else _prefixed(target, streams),
+                    )
+                    for target in found
                 )
-                for target in found
             )
-        )
 
     async def _containers(
         self, session: Session, instance: Instance, service: str, *, running: bool = True
@@ -304,6 +319,19 @@ def _check_text(inputs: ComposeInputs, *, qualified_images: bool) -> None:
         origin, field = "the only service", "spec.inputs.image"
     if text is not None:
         check_text(text, origin=origin, field=field, qualified_images=qualified_images)
+
+
+def _end_inside(session: Session, container: Container) -> EndMore | None:
+    """Return how to end a command that this user of the host may not signal, where that is so."""
+    facts = session.facts
+    if facts.engine != "docker" or facts.uid == 0:
+        return None
+
+    async def end(mark: str) -> None:
+        command = [facts.engine, "exec", "-i", "-u", "0", container.id, "sh", "-c", END]
+        await session.run(command, stdin=mark.encode())
+
+    return end
 
 
 def _isolation(engine: str, unenforced: Sequence[str]) -> str:

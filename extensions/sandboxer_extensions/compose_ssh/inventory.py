@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -33,6 +34,8 @@ _MAX_INSPECTED = 16
 # stay below the 60 a script may take: checks that hang must not make the whole host unknown.
 _CHECK_LIMIT_S = 20
 _CHECKS_LIMIT_S = 20
+# Engines say "never" with a year long before the first container.
+_FIRST_YEAR = 2000
 # Status a process has after SIGKILL, which is what the memory limit sends.
 _KILLED_STATUS = 137
 
@@ -44,6 +47,23 @@ def _or_empty(value: Any) -> Any:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 Labels = Annotated[dict[str, str], BeforeValidator(_or_empty)]
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return when something ended; None for what is no time, and for the zero that means never."""
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+        else:
+            moment = datetime.fromtimestamp(value, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return aware.replace(microsecond=0) if aware.year >= _FIRST_YEAR else None
+
+
+# NOTE: only evidence; an engine that writes times otherwise must not make its host unknown.
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]
 
 
 class _Answer(BaseModel):
@@ -58,6 +78,7 @@ class _PodmanContainer(_Answer):
     labels: Labels = Field(alias="Labels", default_factory=dict)
     state: str = Field(alias="State")
     exit_code: int = Field(alias="ExitCode")
+    ended_at: Moment = Field(alias="ExitedAt", default=None)
     health: str = Field(alias="Status", default="")
 
 
@@ -77,6 +98,7 @@ class _State(_Answer):
     status: str = Field(alias="Status")
     exit_code: int = Field(alias="ExitCode")
     oom_killed: bool = Field(alias="OOMKilled", default=False)
+    ended_at: Moment = Field(alias="FinishedAt", default=None)
     health: _Health | None = Field(alias="Health", default=None)
 
 
@@ -132,6 +154,10 @@ class Container:
     health: str = ""
     """`starting`, `healthy`, `unhealthy`; empty without a check."""
     oom_killed: bool = False
+    ended_at: datetime | None = None
+    """By the host's clock; None when the engine was not asked or does not say."""
+    memory_bytes: int = 0
+    """Memory it may have; 0 when there is no limit or the engine was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +384,7 @@ def _list_of(model: type[_Model], raw: Any) -> list[_Model]:
 def _from_podman(found: _PodmanContainer) -> Container:
     return Container(
         id=found.id, name=_word(found.names[0]), labels=found.labels, state=_word(found.state),
-        exit_code=found.exit_code, health=_word(found.health),
+        exit_code=found.exit_code, health=_word(found.health), ended_at=found.ended_at,
     )  # fmt: skip
 
 
@@ -376,6 +402,7 @@ def _from_inspect(found: _Inspected) -> Container:
         id=found.id, name=_word(found.name), labels=found.config.labels, state=_word(state.status),
         exit_code=state.exit_code, oom_killed=state.oom_killed,
         health=_word(state.health.status) if state.health else "",
+        ended_at=state.ended_at, memory_bytes=found.limits.memory or 0,
     )  # fmt: skip
 
 

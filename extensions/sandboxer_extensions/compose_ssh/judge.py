@@ -8,14 +8,22 @@ as a stall.
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sandboxer.extension import LABEL_EXTENSION, LABEL_SPEC_HASH, LABEL_UID, Observation, State
-from sandboxer.kinds.sandbox import ResourceSeen
+from sandboxer.kinds.sandbox import Ending, ResourceSeen
+from sandboxer.units import format_bytes
 from sandboxer_extensions.compose_ssh.inventory import Container, Inventory, Thing, Workspace
 from sandboxer_extensions.compose_ssh.stack import LABEL_EXPECTED, LABEL_ONESHOT, LABEL_SERVICE
+
+# Status of a program that a signal ended is this and the signal's number, as a shell reports it.
+_SIGNALLED = 128
+
+# Words of the engines for a container that does not run any more.
+_ENDED = frozenset({"exited", "stopped", "dead"})
 
 # Problems named in a message; a stack of 64 services may have as many.
 _MAX_NAMED = 4
@@ -95,12 +103,35 @@ def _why_stopped(container: Container) -> str:
     service = container.labels.get(LABEL_SERVICE, container.name)
     if container.state in {"running", "restarting"}:
         return ""
-    if container.state not in {"exited", "stopped", "dead"}:
+    if container.state not in _ENDED:
         return f"service {service} is {container.state}"
     if container.labels.get(LABEL_ONESHOT) == "true" and container.exit_code == 0:
         return ""
-    cause = ", killed because it needed more memory than it may" if container.oom_killed else ""
-    return f"service {service} ended with status {container.exit_code}{cause}"
+    if container.oom_killed:
+        limit = format_bytes(container.memory_bytes) if container.memory_bytes else "it may have"
+        return (
+            f"service {service} was killed because it needed more memory than {limit} "
+            f"(exit {container.exit_code}, OOM)"
+        )
+    return f"service {service} ended with status {container.exit_code}{_signal(container)}"
+
+
+def _signal(container: Container) -> str:
+    """Return the name of the signal that ended it, in brackets; nothing when none did."""
+    try:
+        return f" ({signal.Signals(container.exit_code - _SIGNALLED).name})"
+    except ValueError:
+        return ""
+
+
+def _ending(container: Container) -> Ending | None:
+    if container.state not in _ENDED:
+        return None
+    return Ending(
+        exit_code=container.exit_code,
+        oom_killed=container.oom_killed,
+        ended_at=container.ended_at,
+    )
 
 
 def _why_not_ready(container: Container) -> str:
@@ -118,7 +149,7 @@ def _resources(found: _Found) -> tuple[ResourceSeen, ...]:
     seen = [
         ResourceSeen(
             kind="container", name=c.name, state=c.state, health=c.health,
-            detail="" if c.state == "running" else _why_stopped(c),
+            detail="" if c.state == "running" else _why_stopped(c), ending=_ending(c),
         )
         for c in found.containers
     ]  # fmt: skip

@@ -13,12 +13,17 @@ supervisor daemon (one more thing that can be down).
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import ClassVar, Literal, NamedTuple
 
-from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, Waiting
+from sandboxer.errors import (
+    InvalidSpecError,
+    NotFoundError,
+    TerminalError,
+    TransientError,
+    Waiting,
+)
 from sandboxer.extension import (
     Capability,
     Extension,
@@ -30,7 +35,8 @@ from sandboxer.extension import (
 )
 from sandboxer.kinds.host import ABSOLUTE_PATH_PATTERN, Host
 from sandboxer.kinds.sandbox import IsolationLevel, IsolationSeen, Reachability
-from sandboxer.session import Completed, Session, Streams
+from sandboxer.session import Completed, Connection, Session, Streams
+from sandboxer_extensions.ending import ended_with_caller, new_mark
 from sandboxer_extensions.local import launching, observing
 
 # sysexits.h, as `scripts/workspace.sh` uses them.
@@ -79,7 +85,9 @@ class LocalExtension(Extension):
     """A workspace and a process on the controller's own machine."""
 
     name: ClassVar[str] = "ext.local"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"suspend", "exec", "logs"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"suspend", "exec", "logs", "forward"}
+    )
     inputs_model: ClassVar[type[Inputs]] = LocalInputs
 
     def offer(self, host: Host, inputs: Inputs) -> Offer:
@@ -164,31 +172,38 @@ class LocalExtension(Extension):
         *, container: str = "",
     ) -> int:  # fmt: skip
         """Run a command in the namespaces of the process, else in equal ones of its own."""
-        if container:
-            raise InvalidSpecError(f"{instance.name} has no container {container!r}.")
+        _only_container(instance, container)
         # The environment travels in a file that the command opens and removes: stdin is the
         # user's, and arguments can be read by everybody.
-        file = f"exec.{secrets.token_hex(8)}"
+        # Its name is also the mark by which the command is found again.
+        file = new_mark()
         enclosure = await self._enter(session, instance, file)
         ties, term = ("terminal", "xterm-256color") if streams.terminal else ("session", "dumb")
         workspace = _workspace(session, instance.short_id)
-        return await session.stream(
-            ["/bin/sh", "-c", _script("inside", "enclose", "exec"), "sandboxer", workspace,
-             f"{instance.environment}/{instance.uid}", file, *enclosure, ties, term, *argv],
-            streams,
-        )  # fmt: skip
+        command = [
+            "/bin/sh", "-c", _script("inside", "enclose", "exec"), "sandboxer", workspace,
+            f"{instance.environment}/{instance.uid}", file, *enclosure, ties, term, *argv,
+        ]  # fmt: skip
+        async with ended_with_caller(session, file):
+            return await session.stream(command, streams)
 
     async def logs(
         self, session: Session, instance: Instance, streams: Streams,
         *, container: str = "", follow: bool = False, tail: int | None = None,
     ) -> None:  # fmt: skip
         """Print what is kept of the output, about 16 MiB at most."""
-        if container:
-            raise InvalidSpecError(f"{instance.name} has no container {container!r}.")
+        _only_container(instance, container)
         lines = "" if tail is None else str(max(0, tail))
         workspace = _workspace(session, instance.short_id)
         argv = ["/bin/sh", "-c", _script("logs"), "sandboxer", workspace, lines]
         await session.stream([*argv, "yes" if follow else "no"], streams)
+
+    async def forward(
+        self, session: Session, instance: Instance, port: int, *, container: str = ""
+    ) -> Connection:
+        """Connect to a port of this machine, whose network the sandbox shares."""
+        _only_container(instance, container)
+        return await session.connect("127.0.0.1", port)
 
     async def _start(
         self, session: Session, instance: Instance, launch: bytes, *, copied: bool
@@ -211,6 +226,14 @@ class LocalExtension(Extension):
         if level not in ISOLATION_DETAIL or not init.isdecimal():
             raise TransientError(f"Cannot tell how to enter {instance.short_id}: {answer[:100]!r}.")
         return Enclosure(level, init)
+
+
+def _only_container(instance: Instance, container: str) -> None:
+    if container:
+        raise NotFoundError(
+            f"{instance.namespace}/{instance.name} has no container {container[:63]!r}; by "
+            "ext.local it is one group of processes."
+        )
 
 
 def _inputs(inputs: Inputs) -> LocalInputs:
