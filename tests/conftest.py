@@ -13,9 +13,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandboxer.testing.faults import OpenSession
 from tests.rig import Rig, RigError
 from tests.rig.commands import is_root
 from tests.rig.install import install_missing, why_not
+from tests.rig.vm import PROGRAMS as VM_PROGRAMS
+from tests.rig.vm import VM
+from tests.rig.vm_session import vm_sessions
 
 _HOST_COUNT = 3
 
@@ -29,6 +33,21 @@ def rig() -> Iterator[Rig]:
         raise RigError(f"The rig cannot be built: {why_not() or 'packages are missing.'}")
     with Rig.start(_HOST_COUNT) as hosts:
         yield hosts
+
+
+@pytest.fixture(scope="session")
+def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VM]:
+    """A real VM, up for the whole run; workspaces are below its /build."""
+    if not install_missing(VM_PROGRAMS):
+        raise RigError(f"The VM cannot be booted: {why_not() or 'packages are missing.'}")
+    with VM.start(tmp_path_factory.mktemp("vm")) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def vm_session(vm: VM) -> OpenSession:
+    """Opens a session to the VM, over a connection of its own each time."""
+    return vm_sessions(vm)
 
 
 def pytest_configure() -> None:
