@@ -110,7 +110,7 @@ class World:
         observation = self.telemetry.view("ext.file", "h1", uid).observation
         return "unknown" if observation is None else observation.state
 
-    def _tell(self, host: str, uids: Collection[str]) -> None:
+    def _tell(self, host: str, uids: Collection[str], _by: str) -> None:
         assert host == "h1"
         self.told.append(set(uids))
 

@@ -75,16 +75,14 @@ def choose(
     Args:
         wish: What is asked for; its candidates are tried in order.
         places: All hosts, in any order.
-        default_host: Taken when the wish names no host (`SANDBOXER_HOST`).
+        default_host: Taken when neither wish nor inputs name a host (`SANDBOXER_HOST`).
     """
     objections: list[str] = []
     unprobed: set[str] = set()
     by_load = sorted(places, key=lambda place: (place.sandboxes, place.host.metadata.name))
-    wanted_host = wish.placement.host or default_host
-    if wanted_host is not None and not any(p.host.metadata.name == wanted_host for p in by_load):
-        return NoFit(objections=(f"There is no host {wanted_host}.",))
     for candidate in wish.candidates:
-        objection = candidate_objection(wish, candidate)
+        wanted_host = wish.placement.host or candidate.host or default_host
+        objection = candidate_objection(wish, candidate) or _host_missing(wanted_host, places)
         if objection:
             objections.append(objection)
             continue
@@ -106,6 +104,11 @@ def candidate_objection(wish: Wish, candidate: Candidate) -> str:
         return f"{candidate.name}: the sandbox asks for {wish.placement.extension}."
     if candidate.extension is None or candidate.inputs is None:
         return f"{candidate.name}: {candidate.objection}"
+    if candidate.host and wish.placement.host not in (None, candidate.host):
+        return (
+            f"{candidate.name}: its inputs name host {candidate.host}, and the sandbox asks for "
+            f"host {wish.placement.host}."
+        )
     if wish.suspended and "suspend" not in candidate.extension.capabilities:
         return f"{candidate.name}: it cannot suspend a sandbox."
     return ""
@@ -126,8 +129,9 @@ def placement_objection(wish: Wish, extension: str, host: Host | None) -> str:
     if host is None:
         return ""
     name = host.metadata.name
-    if wish.placement.host not in (None, name):
-        return f"The sandbox asks for host {wish.placement.host} and is placed on {name}."
+    for wanted in (wish.placement.host, candidate.host):
+        if wanted and wanted != name:
+            return f"The sandbox asks for host {wanted} and is placed on {name}."
     if not _is_selected(wish, candidate, host):
         return f"The labels of host {name} no longer match the selector."
     return ""
@@ -153,6 +157,11 @@ def lease_ports(
     if None in leases.values():
         return None
     return {name: port for name, port in leases.items() if port is not None}
+
+
+def _host_missing(wanted_host: str | None, places: Sequence[Place]) -> str:
+    names = {place.host.metadata.name for place in places}
+    return "" if wanted_host in (None, *names) else f"There is no host {wanted_host}."
 
 
 def _judge(wish: Wish, candidate: Candidate, place: Place) -> Choice | str:

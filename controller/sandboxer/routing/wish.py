@@ -28,6 +28,8 @@ class Candidate:
     """Why `extension` or `inputs` is missing, as a sentence."""
     host_selector: Selector | None = None
     """Only hosts with these labels."""
+    host: str = ""
+    """Name of the one Host the inputs name; empty for any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

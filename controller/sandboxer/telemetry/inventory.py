@@ -86,6 +86,10 @@ class Inventory:
         found = (seen.observation for seen in self._seen.values())
         return [o for o in found if o is not None and o.state != "Absent"]
 
+    def listed(self) -> list[Observation] | None:
+        """Return everything that is there; None while it is unknown what is."""
+        return None if self._whole is None else self.observations()
+
     def replace(self, observations: Iterable[Observation], stamp: int) -> set[str]:
         """
         Take over a complete look at the host that began at *stamp*.

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 from sandboxer.clock import Clock
 from sandboxer.errors import SandboxerError, TerminalError, TransientError, UnreachableError
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # Seconds one observe of a whole host may take; 200 containers take podman 0.15 s (measured).
 OBSERVE_TIMEOUT_S = 60.0
+
+Noticed = Literal["probe", "events"]
+"""How a change was noticed: asked for, or told by the host itself."""
 
 # Hints of one moment above which the whole host is looked at instead of each sandbox.
 _MANY_HINTS = 8
@@ -57,7 +61,7 @@ class Telemetry:
         clock: Clock,
         compose_command: tuple[str, ...] | None = None,
     ) -> None:
-        self.on_change: Callable[[str, Collection[str]], None] | None = None
+        self.on_change: Callable[[str, Collection[str], str], None] | None = None
         self._connections = connections
         self._extensions = extensions
         self._environment = environment
@@ -78,6 +82,28 @@ class Telemetry:
         if watched is None:
             return []
         return [o for inventory in watched.inventories.values() for o in inventory.observations()]
+
+    def listed(self, extension: str, host_name: str) -> Collection[Observation] | None:
+        """Return what one extension saw at its last look at a whole host; None is unknown."""
+        watched = self._hosts.get(host_name)
+        return None if watched is None else self._inventory(watched, extension).listed()
+
+    async def survey(
+        self, extension: str, host: Host, environment: str | None = None
+    ) -> Collection[Observation]:
+        """
+        Ask an extension now for everything on a host, and remember nothing of it.
+
+        Args:
+            extension: Its name.
+            host: As stored.
+            environment: Installation whose sandboxes are wanted; None is this one.
+
+        Raises:
+            UnreachableError: The host does not answer.
+            TransientError: The extension cannot say.
+        """
+        return await self._observe(await self.session(host), extension, environment=environment)
 
     async def probe(self, host: Host, *, extensions: Collection[str] = ()) -> HostReport:
         """
@@ -247,15 +273,18 @@ class Telemetry:
                 self._tell(watched, self._inventory(watched, name).lose(problems[name]))
         return problems
 
-    async def _observe_whole(self, watched: WatchedHost, session: Session, extension: str) -> None:
+    async def _observe_whole(
+        self, watched: WatchedHost, session: Session, extension: str, by: Noticed = "probe"
+    ) -> None:
         inventory = self._inventory(watched, extension)
         stamp = inventory.begin()
         observations = await self._observe(session, extension)
-        self._tell(watched, inventory.replace(observations, stamp))
+        self._tell(watched, inventory.replace(observations, stamp), by)
 
     async def _observe(
-        self, session: Session, extension: str, uid: str = ""
+        self, session: Session, extension: str, uid: str = "", *, environment: str | None = None
     ) -> Sequence[Observation]:
+        wanted = self._environment if environment is None else environment
         loaded = self._extensions.get(extension)
         if loaded is None:
             raise TerminalError(
@@ -265,7 +294,7 @@ class Telemetry:
             )
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT_S):
-                return await loaded.observe(session, self._environment, uid)
+                return await loaded.observe(session, wanted, uid)
         except TimeoutError as err:
             raise UnreachableError(
                 f"{extension} could not observe host {session.host} within "
@@ -307,7 +336,7 @@ class Telemetry:
         """Look at what events pointed to."""
         session = await self.session(watched.host)
         if len(uids) > _MANY_HINTS:
-            await self._observe_whole(watched, session, extension)
+            await self._observe_whole(watched, session, extension, "events")
             return
         looks = [self._refresh(extension, watched.host, uid) for uid in uids]
         outcomes = await asyncio.gather(*looks, return_exceptions=True)
@@ -316,15 +345,15 @@ class Telemetry:
             for uid, outcome in zip(uids, outcomes, strict=True)
             if isinstance(outcome, BaseException) or outcome[1]
         }
-        self._tell(watched, changed)
+        self._tell(watched, changed, "events")
 
     def _lose(self, watched: WatchedHost, err: SandboxerError) -> None:
         for inventory in watched.inventories.values():
             self._tell(watched, inventory.lose(str(err)))
 
-    def _tell(self, watched: WatchedHost, uids: Collection[str]) -> None:
+    def _tell(self, watched: WatchedHost, uids: Collection[str], by: Noticed = "probe") -> None:
         if uids and self.on_change is not None:
-            self.on_change(watched.host.metadata.name, uids)
+            self.on_change(watched.host.metadata.name, uids, by)
 
 
 def _problem(extension: str, host: str, error: BaseException) -> str:

@@ -99,6 +99,7 @@ def identity(host: Host) -> tuple[object, ...]:
         host.metadata.uid,
         spec.transport,
         spec.address,
+        spec.ssh_alias,
         spec.port,
         spec.user,
         spec.work_root,

@@ -24,7 +24,10 @@ from sandboxer.extension import (
     State,
 )
 from sandboxer.kinds.meta import is_label_value
-from sandboxer.kinds.sandbox import ResourceSeen
+from sandboxer.kinds.sandbox import Ending, ResourceSeen
+
+# Digits of an exit status, which is at most 255.
+_STATUS_DIGITS = 3
 
 # Prefix of a workspace that did not get its final name yet.
 UNFINISHED = ".new-"
@@ -194,4 +197,13 @@ def _resources(found: _Found, *, alive: bool) -> Iterator[ResourceSeen]:
     if found.process is not None:
         ending = "" if alive or not found.exit_status else f"exit status {found.exit_status}"
         state = "running" if alive else "ended"
-        yield ResourceSeen(kind="process", name=f"pid {found.pid}", state=state, detail=ending)
+        yield ResourceSeen(
+            kind="process", name=f"pid {found.pid}", state=state, detail=ending,
+            ending=_ending(found.exit_status) if ending else None,
+        )  # fmt: skip
+
+
+def _ending(exit_status: str) -> Ending | None:
+    """Return how a process ended; None for what is no exit status, which a sandbox can write."""
+    known = exit_status.isascii() and exit_status.isdigit() and len(exit_status) <= _STATUS_DIGITS
+    return Ending(exit_code=int(exit_status)) if known else None

@@ -260,3 +260,34 @@ def test_isolation_below_the_minimum_is_objected_to(
 
     assert bool(objection) == objects
     assert not objects or "By words" in objection
+
+
+def test_host_named_by_inputs() -> None:
+    """Inputs that name a host go there, whatever the load and the default are."""
+    named = Candidate(
+        name="ext.fake", extension=FakeExtension(FakeWorld()), inputs=FakeInputs(), host="h2"
+    )
+    places = [place("h1"), place("h2", 5)]
+
+    choice = choose(wish(named), places, default_host="h1")
+
+    assert isinstance(choice, Choice)
+    assert choice.host == "h2"
+    assert placement_objection(wish(named), "ext.fake", places[1].host) == ""
+    assert "h2" in placement_objection(wish(named), "ext.fake", places[0].host)
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [pytest.param(None, "There is no host h2", id="missing"), pytest.param("h1", "asks", id="two")],
+)
+def test_host_named_by_inputs_that_cannot_be(asked: str | None, word: str) -> None:
+    """A host nobody has, or one other than the placement's, fits nowhere and says why."""
+    named = Candidate(
+        name="ext.fake", extension=FakeExtension(FakeWorld()), inputs=FakeInputs(), host="h2"
+    )
+
+    answer = choose(wish(named, placement=Placement(host=asked)), [place("h1")])
+
+    assert isinstance(answer, NoFit)
+    assert word in answer.message

@@ -1,0 +1,118 @@
+"""
+`ext.vm-packer`: which mode of it a sandbox asks for.
+
+A mode is an `attach.Attach` or a `build.Build`. Calls that know inputs go to the mode they
+name; `observe` and `reap`, which know none, go to every mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from sandboxer.errors import InvalidSpecError, NotFoundError
+from sandboxer.extension import (
+    Capability,
+    Extension,
+    Inputs,
+    Instance,
+    Observation,
+    Offer,
+    Provisioned,
+)
+from sandboxer.kinds.host import Host, HostSpec
+from sandboxer.session import Connection, Session, Streams
+from sandboxer_extensions.vm_packer.attach import Attach
+from sandboxer_extensions.vm_packer.build import Build
+from sandboxer_extensions.vm_packer.inputs import VMInputs
+
+Mode = Attach | Build
+MODES: Mapping[str, Mode] = {"attach": Attach(), "build": Build()}
+
+
+class VMPackerExtension(Extension):
+    """A workspace on a VM that is there already, or an image that Packer builds."""
+
+    name: ClassVar[str] = "ext.vm-packer"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"exec", "logs", "forward"})
+    inputs_model: ClassVar[type[Inputs]] = VMInputs
+
+    def host_name(self, inputs: Inputs) -> str:
+        """Return the Host that input `vm` means; see `Extension.host_name`."""
+        return _mode(inputs).host_name(_checked(inputs))
+
+    def find_host(self, inputs: Inputs) -> HostSpec:
+        """Describe the VM behind an alias; see `Extension.find_host`."""
+        return _mode(inputs).find_host(_checked(inputs))
+
+    def offer(self, host: Host, inputs: Inputs) -> Offer:
+        """Say whether the VM can be worked on; see `Extension.offer`."""
+        return _mode(inputs).offer(host, _checked(inputs))
+
+    async def provision(self, session: Session, instance: Instance) -> Provisioned:
+        """Make the workspace as wanted; see `Extension.provision`."""
+        return await _mode(instance.inputs).provision(session, instance)
+
+    async def wait_ready(self, session: Session, instance: Instance) -> None:
+        """Return when the workspace is whole; see `Extension.wait_ready`."""
+        await _mode(instance.inputs).wait_ready(session, instance)
+
+    async def observe(
+        self, session: Session, environment: str, uid: str = ""
+    ) -> Sequence[Observation]:
+        """Read what there is by every mode; see `Extension.observe`."""
+        return [
+            seen
+            for mode in MODES.values()
+            for seen in await mode.observe(session, environment, uid)
+        ]
+
+    async def teardown(self, session: Session, instance: Instance) -> None:
+        """Remove what carries the uid, whatever the inputs are now; see `Extension.teardown`."""
+        await self.reap(session, instance.environment, instance.uid)
+
+    async def reap(self, session: Session, environment: str, uid: str) -> None:
+        """Remove what carries the uid by every mode; see `Extension.reap`."""
+        for mode in MODES.values():
+            await mode.reap(session, environment, uid)
+
+    async def exec(
+        self, session: Session, instance: Instance, argv: Sequence[str], streams: Streams,
+        *, container: str = "",
+    ) -> int:  # fmt: skip
+        """Run a command in the work directory."""
+        _only_container(instance, container)
+        return await _mode(instance.inputs).exec(session, instance, argv, streams)
+
+    async def logs(
+        self, session: Session, instance: Instance, streams: Streams,
+        *, container: str = "", follow: bool = False, tail: int | None = None,
+    ) -> None:  # fmt: skip
+        """Print what was done, and what `exec` printed without a terminal."""
+        _only_container(instance, container)
+        await _mode(instance.inputs).logs(session, instance, streams, follow=follow, tail=tail)
+
+    async def forward(
+        self, session: Session, instance: Instance, port: int, *, container: str = ""
+    ) -> Connection:
+        """Connect to a port of the VM, whose network every workspace shares."""
+        _only_container(instance, container)
+        return await session.connect("127.0.0.1", port)
+
+
+def _checked(inputs: Inputs) -> VMInputs:
+    if not isinstance(inputs, VMInputs):
+        raise InvalidSpecError("These are not inputs of ext.vm-packer.", field="spec.inputs")
+    return inputs
+
+
+def _mode(inputs: Inputs) -> Mode:
+    return MODES[_checked(inputs).mode]
+
+
+def _only_container(instance: Instance, container: str) -> None:
+    if container:
+        raise NotFoundError(
+            f"{instance.namespace}/{instance.name} has no container {container[:63]!r}; it is a "
+            "workspace on a VM."
+        )

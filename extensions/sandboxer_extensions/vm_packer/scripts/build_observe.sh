@@ -1,0 +1,35 @@
+# build_observe.sh ...: print every build (of UID, when it is not empty), changing nothing. A line is
+#   boot - ID    marker NAME JSON    run NAME JSON    stat NAME STATE START    exit NAME STATUS
+#   artifact NAME RECORD    gone NAME PATH    log NAME TEXT    end - -
+read -r boot </proc/sys/kernel/random/boot_id
+printf 'boot - %s\n' "$boot"
+marked "$builds" | while read -r found; do
+    read_marker "$found"
+    case $line in
+    *"\"sandboxer.dev/uid\":\"$uid"*) ;;
+    *) continue ;;
+    esac
+    name=${found##*/} run= stat= status=
+    printf 'marker %s %s\n' "$name" "$line"
+    { read -r run <"$found/run"; } 2>/dev/null || continue
+    printf 'run %s %s\n' "$name" "$run"
+    pid=${run#*\"pid\":} && pid=${pid%%[!0-9]*}
+    if { read -r stat <"/proc/$pid/stat"; } 2>/dev/null; then
+        # shellcheck disable=SC2086 - the fields are wanted one by one
+        set -- ${stat##*) }
+        printf 'stat %s %s %s\n' "$name" "$1" "${20}"
+    fi
+    # NOTE: looked at after the process: a build that ends between the two was seen running.
+    if { read -r status <"$found/exit"; } 2>/dev/null; then
+        printf 'exit %s %s\n' "$name" "$status"
+        while read -r artifact; do
+            printf 'artifact %s %s\n' "$name" "$artifact"
+            path=${artifact##*"$separator"}
+            [ -z "$path" ] || [ -f "$path" ] || printf 'gone %s %s\n' "$name" "$path"
+        done <"$found/artifacts"
+    fi
+    # 64 KiB, 40 lines and 1000 characters are far more than a message takes.
+    [ "$status" = 0 ] || { tail -c 65536 "$found/log" 2>/dev/null | tail -n 40 | cut -c 1-1000 |
+        sed "s/^/log $name /"; }
+done
+echo "end - -"

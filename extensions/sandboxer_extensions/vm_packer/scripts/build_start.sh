@@ -1,0 +1,47 @@
+# build_start.sh ... COPY LABELS SPEC_HASH IMAGES KEEPER PACKER OPTION...: start the build in COPY.
+# Standard input: the number of lines of the mask, the mask, the environment. Prints `done`, or
+# `cleaning` while a former build is still being cancelled.
+copy=$1 labels=$2 spec_hash=$3 images=$4 keeper=$5 packer=$6
+shift 6
+
+enter
+if is_for "$spec_hash" && { alive || is_over; }; then
+    discard "$copy"
+    echo done
+    exit
+fi
+[ -d "$copy" ] || transient "The copy of the template went away."
+if ! cancel; then
+    echo cleaning
+    exit
+fi
+for old in template home log log.1 exit artifacts launch mask raw out; do discard "$dir/$old"; done
+mv -T "$copy" "$dir/template"
+for old in "$dir"/.copy.*; do discard "$old"; done
+discard_tmp
+make_tmp "$tmp"
+mkdir "$dir/home"
+
+read -r count
+: >"$dir/mask"
+while [ "$count" -gt 0 ]; do
+    IFS= read -r text || break
+    printf '%s\n' "$text" >>"$dir/mask"
+    count=$((count - 1))
+done
+cat >"$dir/launch"
+# Cut short when the controller died while it was sending.
+[ "$(tail -n 1 "$dir/launch")" = "# end" ] || transient "Half of what to run arrived."
+# The login's PATH, as qemu and its like may be anywhere; nothing else of its environment, and HOME
+# is private. Plugins are looked for in the login's own.
+cd /
+env -i "PATH=$PATH" "HOME=$dir/home" "TMPDIR=$tmp" LC_ALL=C.UTF-8 CHECKPOINT_DISABLE=1 \
+    PACKER_NO_COLOR=1 "PACKER_CONFIG_DIR=$HOME" "PACKER_CACHE_DIR=${builds%/*}/packer-cache" "$mark" \
+    setsid sh -c "$keeper" keeper "$dir" "$labels" "$images" "$packer" "$@" \
+    <"$dir/launch" >/dev/null 2>"$dir/keeper.log" &
+# Let go and take the lock again: it comes free once the keeper has written its record.
+exec 9</dev/null
+enter
+rm -f "$dir/launch"
+alive || [ -f "$dir/exit" ] || transient "The build did not start: $(head -c 300 "$dir/keeper.log")"
+echo done

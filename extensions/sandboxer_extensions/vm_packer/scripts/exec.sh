@@ -1,0 +1,24 @@
+# exec.sh DIRECTORY ID FILE TERMINAL COMMAND...: run COMMAND in the work directory.
+# Standard input, output and error are the user's; what is printed without a terminal is logged too.
+set -eu
+umask 077
+dir=$1 id=$2 file=$3 terminal=$4
+shift 4
+exec 3<"$dir/.sandboxer/$file"
+rm -f "$dir/.sandboxer/$file"
+cd "$dir/work"
+export SANDBOXER_ID="$id" SANDBOXER_EXEC="$file"
+# The environment is read by the last shell only, so that a PATH or LD_PRELOAD meets no program of ours.
+inner='umask 022; eval "$(cat <&3)"; exec 3<&-; exec "$@"'
+[ "$terminal" = no ] || exec sh -c "$inner" sandboxer "$@"
+
+log=$dir/.sandboxer/log out=$dir/.sandboxer/$file.out err=$dir/.sandboxer/$file.err
+mkfifo "$out" "$err"
+# They end with the last writer; opened by name, so they are there until both ends are.
+tee -a "$log" <"$out" 3<&- &
+tee -a "$log" <"$err" >&2 3<&- &
+status=0
+sh -c "$inner" sandboxer "$@" >"$out" 2>"$err" || status=$?
+wait
+rm -f "$out" "$err"
+exit "$status"

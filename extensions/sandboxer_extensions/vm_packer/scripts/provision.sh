@@ -1,0 +1,57 @@
+# provision.sh ... ROOT NAME LABELS SPEC_HASH COPIES LEAST_KILOBYTES: make the workspace ROOT/NAME.
+# Prints `copy` when the repository must be copied first, else `ready`.
+root=$1 name=$2 labels=$3 spec_hash=$4 copies=$5 least_kilobytes=$6
+dir=$root/$name marker="{\"path\":\"$root/$name\",\"labels\":$labels}"
+
+enter_root "$root"
+lock
+read_free
+[ "$free" -ge "$least_kilobytes" ] ||
+    transient "Only $((free / 1024)) MiB are free in $root, and $((least_kilobytes / 1024)) are wanted."
+
+for mine in $(ours); do
+    case ${mine##*/} in
+    "$name" | .*) ;;
+    *) terminal "Its workspace is $mine already; recreate it to move it." ;;
+    esac
+done
+
+# Labelled from birth: the directory gets its name only once its marker is inside, and its root is
+# known before that.
+if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
+    if [ "$root" != "$default_root" ]; then
+        mkdir -p "$index"
+        : >"$index/$(printf %s "$root" | tr / :)"
+    fi
+    rm -rf -- .sbx-new-"$short".*
+    new=.sbx-new-$short.$$
+    mkdir "$new"
+    printf '%s\n' "$marker" >"$new/.sandboxer.json"
+    mkdir "$new/.sandboxer" "$new/work"
+    note "$new" "made the workspace $dir"
+    # -T: onto the name and never into a directory that got it meanwhile.
+    mv -T "$new" "$dir" || rm -rf -- "$new"
+fi
+[ ! -L "$dir" ] || terminal "$dir is a symbolic link, which we never make."
+read_marker "$dir"
+[ -n "$line" ] || terminal "$dir is there, and is no workspace of ours."
+is_ours "$dir" || terminal "$dir is the workspace of another sandbox."
+[ ! -L "$dir/.sandboxer" ] || terminal "$dir/.sandboxer is a symbolic link, which we never make."
+[ -d "$dir/.sandboxer" ] || mkdir "$dir/.sandboxer"
+[ ! -L "$dir/work" ] || rm -f "$dir/work"
+[ -d "$dir/work" ] || { rm -f "$dir/.sandboxer/synced" && mkdir "$dir/work"; }
+if [ "$line" != "$marker" ]; then
+    printf '%s\n' "$marker" >"$dir/.sandboxer/marker.$$"
+    mv -f "$dir/.sandboxer/marker.$$" "$dir/.sandboxer.json"
+fi
+
+synced=
+{ read -r synced <"$dir/.sandboxer/synced"; } 2>/dev/null || :
+if [ "$synced" = "$spec_hash" ]; then
+    echo ready
+elif [ "$copies" = yes ]; then
+    echo copy
+else
+    printf '%s\n' "$spec_hash" >"$dir/.sandboxer/synced"
+    echo ready
+fi

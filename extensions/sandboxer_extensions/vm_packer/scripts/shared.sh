@@ -1,0 +1,145 @@
+# shared.sh: what every script shares. POSIX sh; nothing but busybox is needed on the machine.
+# Arguments of each script begin with INDEX DEFAULT_ROOT SHORT_ID UID ENVIRONMENT.
+# On a slow machine a process costs 7 ms, so what the shell can do itself it does itself.
+set -eu
+umask 077
+export LC_ALL=C
+index=$1 default_root=$2 short=$3 uid=$4 environment=$5
+shift 5
+# Every process of the workspace is born with SANDBOXER_ID=$id, or stands in its directory.
+id=$environment/$uid
+newline='
+'
+
+# The exit statuses are sysexits.h: 65 a person must act, 75 it may work later.
+terminal() { printf '%s\n' "$*" >&2; exit 65; }
+transient() { printf '%s\n' "$*" >&2; exit 75; }
+
+# Print each root that holds or held workspaces; the index names them with `:` for `/`.
+roots() {
+    printf '%s\n' "$default_root"
+    for entry in "$index"/:*; do
+        [ ! -e "$entry" ] || printf '%s\n' "${entry##*/}" | tr : /
+    done
+}
+
+# Print the directories of ROOT with a marker, finished or not. No link is followed, and a marker is
+# at most 16 KiB, more than twice what our labels can take.
+marked() {
+    [ -d "$1" ] && [ ! -L "$1" ] || return 0
+    find "$1" -mindepth 2 -maxdepth 2 -name .sandboxer.json -type f -size -33 2>/dev/null |
+        while read -r found; do
+            found=${found%/*}
+            case ${found##*/} in *[!A-Za-z0-9_.+-]*) continue ;; esac
+            printf '%s\n' "$found"
+        done
+}
+
+# Set line to the first line of a marker, empty when there is none.
+read_marker() {
+    line=
+    [ -L "$1" ] || [ -L "$1/.sandboxer.json" ] || [ ! -f "$1/.sandboxer.json" ] ||
+        { read -r line <"$1/.sandboxer.json"; } 2>/dev/null || :
+}
+
+# Tell whether the marker in `line` carries our uid; refuse what another installation owns.
+is_ours() {
+    case $line in
+    *"\"sandboxer.dev/uid\":\"$uid\""*"\"sandboxer.dev/environment\":\"$environment\""*) ;;
+    *"\"sandboxer.dev/environment\":\"$environment\""*"\"sandboxer.dev/uid\":\"$uid\""*) ;;
+    *"\"sandboxer.dev/uid\":\"$uid\""*)
+        terminal "$1 belongs to another installation, or was damaged."
+        ;;
+    *) return 1 ;;
+    esac
+}
+
+# Print every directory that is ours.
+ours() {
+    roots | while read -r root_; do marked "$root_"; done | while read -r found; do
+        read_marker "$found"
+        if is_ours "$found"; then printf '%s\n' "$found"; fi
+    done
+}
+
+# Enter ROOT through real directories only; it must be ours alone.
+enter_root() {
+    rest=${1#/}/
+    cd /
+    while [ -n "$rest" ]; do
+        part=${rest%%/*} && rest=${rest#*/}
+        [ ! -L "./$part" ] || terminal "$part on the way to the root $1 is a symbolic link."
+        [ -d "./$part" ] || [ -n "$rest" ] || mkdir "./$part" 2>/dev/null || [ -d "./$part" ] ||
+            terminal "The root $1 is not there, and this account cannot make it."
+        cd -P "./$part" 2>/dev/null || terminal "The root $1 cannot be entered at $part."
+    done
+    [ "$PWD" = "$1" ] || terminal "The root $1 leads somewhere else."
+    [ -O . ] || terminal "The root $1 belongs to another account."
+    # shellcheck disable=SC2012 - mode bits, and stat differs between systems
+    case $(ls -ld .) in
+    ?????w* | ????????w*) terminal "The root $1 can be written to by other accounts." ;;
+    esac
+}
+
+# The lock is on the root's inode: the kernel frees it when its holder dies. Not every busybox has
+# flock, and none has its -w; without it a birth is still decided by one rename.
+lock() {
+    command -v flock >/dev/null || return 0
+    exec 9<.
+    tries=0
+    until flock -n 9; do
+        [ "$tries" -lt 300 ] || transient "Another command works in $PWD."
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+}
+
+# Print the pids of everything that was born with the line MARK in its environment, or stands in
+# DIRECTORY (when it is not empty). busybox grep ends at a NUL, hence tr. One reading finds all;
+# each born with it is looked at once more, as a hostile environment may hold what looks like a
+# header.
+members() {
+    {
+        head -c 131072 /proc/[0-9]*/environ /dev/null 2>/dev/null || :
+        # shellcheck disable=SC2012 - /proc holds no other names
+        [ -z "$2" ] || ls -ld /proc/[0-9]*/cwd 2>/dev/null || :
+    } | tr '\0' '\n' | awk -v mark="$1" -v dir="$2" '
+        /^==> \/proc\/[0-9]+\/environ <==$/ { split($2, part, "/"); pid = part[3]; next }
+        $0 == mark { print "born", pid; next }
+        dir != "" && /^l.* \/proc\/[0-9]+\/cwd -> / {
+            at = index($0, "/cwd -> "); place = substr($0, at + 8); sub(/ \(deleted\)$/, "", place)
+            head = substr($0, 1, at - 1); sub(/.*\/proc\//, "", head)
+            if (place == dir || index(place, dir "/") == 1) print "stands", head
+        }
+    ' | while read -r how pid; do
+        [ "$how" = stands ] || { tr '\0' '\n' <"/proc/$pid/environ" | grep -qxF "$1"; } 2>/dev/null ||
+            continue
+        printf '%s\n' "$pid"
+    done
+}
+
+# Kill the members of MARK and DIRECTORY until there are none; two seconds are plenty for SIGKILL.
+kill_members() {
+    rounds=0
+    while pids=$(members "$1" "$2") && [ -n "$pids" ]; do
+        [ "$rounds" -lt 100 ] || transient "Processes do not die:" $pids
+        rounds=$((rounds + 1))
+        # shellcheck disable=SC2086 - several pids
+        kill -s KILL $pids 2>/dev/null || :
+        sleep 0.02
+    done
+}
+
+# Set free to the KiB that are free here.
+read_free() {
+    free=$(df -Pk .)
+    # The last line, as a long device name makes some df break the first; its fourth word.
+    # shellcheck disable=SC2086 - words are wanted
+    set -- ${free##*"$newline"}
+    free=$4
+}
+
+# Append a line to the log of a workspace.
+note() {
+    printf '%s sandboxer: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$2" >>"$1/.sandboxer/log"
+}
