@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from sandboxer.api.namespaces import NamespacesCollection
 from sandboxer.engine.collecting import GRACE_S, Collector
 from sandboxer.engine.ownership import FOREGROUND, ORPHAN, Ownership, owner_key
 from sandboxer.errors import ConflictError
 from sandboxer.kinds.event import Event
 from sandboxer.kinds.meta import API_VERSION, Resource
+from sandboxer.kinds.namespace import Namespace
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Change, Delete, EventRecorder, KeyLocks, Store
@@ -268,6 +270,21 @@ async def test_what_belongs_to_no_namespace_is_not_owned_by_what_does(tmp_path: 
         await lab.idle()
 
         assert lab.store.get(Profile, "fake") is not None
+
+
+async def test_a_namespace_that_nobody_made_is_there(tmp_path: Path) -> None:
+    """It is shown for as long as it is in use, and stored nowhere; who names it as owner stays."""
+    async with open_lab(tmp_path) as lab:
+        shown = NamespacesCollection(lab.store).get("", "default")
+        assert shown is not None
+        owner = Namespace.model_validate_json(shown.body)
+        await lab.store.create(owned("a", ref(owner)))
+        await lab.idle()
+        lab.clock.advance(LONG_AGO_S)
+        lab.engine.wakeups.resync()
+        await lab.idle()
+
+        assert names(lab.store) == {"a"}
 
 
 async def test_an_unknown_kind_of_owner_is_there(tmp_path: Path) -> None:

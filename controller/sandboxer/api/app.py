@@ -26,6 +26,7 @@ from sandboxer.api import (
     openapi,
     reading,
     reviews,
+    sinks,
     stories,
     streaming,
     watching,
@@ -104,6 +105,7 @@ def create_app(
         routes=[
             # NOTE: before the patterns for every resource, which would take its fixed paths.
             *stories.ROUTES,
+            *sinks.ROUTES,
             # First of the rest, because most requests are of these: a route is found by trying one after another.
             *reading.ROUTES,
             *health.ROUTES,

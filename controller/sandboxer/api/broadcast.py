@@ -20,7 +20,8 @@ from sandboxer.store import Change, ExpiredError, Store
 # Changes in the log: as many as the store keeps for resuming (`sandboxer.store.retention`).
 MAX_CHANGES: Final = 10_000
 
-# Bytes of documents in the log, for when they are large; those of 2 KB reach the other limit.
+# Bytes of documents in the log, and of encoded lines, for when they are large; those of 2 KB reach
+# the other limits.
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 # Encoded lines that are kept for the watches that have not sent them yet.
@@ -47,6 +48,7 @@ class Broadcast:
         self._floor = store.revision
         self._news: asyncio.Event = asyncio.Event()
         self._lines: dict[tuple[object, ...], bytes] = {}
+        self._line_bytes = 0
         self._unsubscribe = store.subscribe(self._append)
 
     def close(self) -> None:
@@ -80,8 +82,9 @@ class Broadcast:
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = encode()
-            if len(self._lines) > MAX_LINES:
-                del self._lines[next(iter(self._lines))]
+            self._line_bytes += len(line)
+            while len(self._lines) > MAX_LINES or self._line_bytes > MAX_BYTES:
+                self._line_bytes -= len(self._lines.pop(next(iter(self._lines))))
         return line
 
     async def _missed(self, since: int, reached: int) -> list[Change]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from sandboxer.api.answers import StatusError
-from sandboxer.api.selectors import MAX_LENGTH
+from sandboxer.api.selectors import MAX_LENGTH, MAX_TERMS
 from sandboxer.store import Entry
 
 NAME = "metadata.name"
@@ -22,7 +22,6 @@ NAMESPACE = "metadata.namespace"
 
 _PART = re.compile(r"(?:[^\\,]|\\[\\,=])*+")
 _TERM = re.compile(r"(?P<path>[^=!\\]*)(?P<operator>!=|==|=)(?P<value>.*)", re.DOTALL)
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ def parse(text: str, selectable: Collection[str]) -> FieldSelector:
     if len(text) > MAX_LENGTH:
         raise StatusError(400, f"invalid selector: it has more than {MAX_LENGTH} characters")
     terms = [_term(part) for part in _parts(text) if part]
+    if len(terms) > MAX_TERMS:
+        raise StatusError(400, f"invalid selector: it has more than {MAX_TERMS} requirements")
     for term in terms:
         if term.path not in (NAME, NAMESPACE) and term.path not in selectable:
             raise StatusError(400, f"field label not supported: {term.path[:128]}")

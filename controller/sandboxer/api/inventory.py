@@ -1,13 +1,16 @@
 """
-`GET hosts/NAME/inventory`: probe a host now and say what it is and what of ours is there.
+A host itself, not what is stored about it.
 
-A reading subresource like `log`: nothing is stored, and a viewer may ask.
+    GET  hosts/NAME/inventory                   probe it now: what it is, what of ours is there
+    POST hosts/NAME/reap?uid=UID&extension=…    remove something that no sandbox accounts for
+
+The first is a reading subresource like `log`: nothing is stored, and a viewer may ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +18,11 @@ from starlette.routing import Route
 
 from sandboxer.api.answers import StatusError, json_response
 from sandboxer.api.entering import status_of
+from sandboxer.api.users import user_of
 from sandboxer.errors import SandboxerError
-from sandboxer.extension import LABEL_NAME, LABEL_NAMESPACE, Observation
+from sandboxer.extension import LABEL_EXTENSION, LABEL_NAME, LABEL_NAMESPACE, Observation
 from sandboxer.kinds.host import Host
-from sandboxer.kinds.inventory import FoundSandbox, HostInventory
+from sandboxer.kinds.inventory import FoundSandbox, HostInventory, Reaping
 from sandboxer.kinds.meta import API_VERSION, GROUP
 from sandboxer.store import Store
 
@@ -27,7 +31,15 @@ if TYPE_CHECKING:
     from sandboxer.engine.inside import Entrance
 
 
-async def _inventory(request: Request) -> Response:
+class _Asked(NamedTuple):
+    """What a request is about, and the way there."""
+
+    store: Store
+    entrance: Entrance
+    host: Host
+
+
+def _asked(request: Request) -> _Asked:
     state, name = request.app.state, request.path_params["name"]
     store: Store | None = getattr(state, "store", None)
     entrance: Entrance | None = getattr(state, "entrance", None)
@@ -38,6 +50,11 @@ async def _inventory(request: Request) -> Response:
         details = {"name": name, "group": GROUP, "kind": Host.plural}
         message = f'{Host.plural}.{GROUP} "{name}" not found'
         raise StatusError(404, message, details=details)
+    return _Asked(store, entrance, host)
+
+
+async def _inventory(request: Request) -> Response:
+    store, entrance, host = _asked(request)
     try:
         report, seen = await entrance.look(host)
     except SandboxerError as error:
@@ -46,23 +63,58 @@ async def _inventory(request: Request) -> Response:
         round_trip_ms=report.round_trip_ms,
         facts=report.facts,
         load=report.load,
-        sandboxes=tuple(found_sandboxes(seen, owners={e.uid for e in store.entries("Sandbox")})),
+        sandboxes=tuple(await _found_sandboxes(store, host, seen)),
         problems=dict(report.problems),
     )
     return json_response(inventory.to_document())
 
 
-def found_sandboxes(seen: Iterable[Observation], *, owners: set[str]) -> Iterable[FoundSandbox]:
-    """Return what carries our label on a machine, by sandbox, and whether somebody owns it."""
+async def _reap(request: Request) -> Response:
+    _, entrance, host = _asked(request)
+    uid, extension = (request.query_params.get(each, "") for each in ("uid", "extension"))
+    if not uid or not extension:
+        raise StatusError(400, "uid and extension must say what is to be removed")
+    try:
+        by = user_of(request.scope).name
+        removed = await entrance.reap(host, uid, extension=extension, by=by)
+    except SandboxerError as error:
+        raise status_of(error) from error
+    return json_response(Reaping(uid=uid, removed=removed).to_document())
+
+
+async def _found_sandboxes(
+    store: Store, host: Host, seen: Collection[Observation]
+) -> list[FoundSandbox]:
+    """Return what carries our label on a machine, by sandbox, and whether it belongs there."""
+    # NOTE: imported late, for a command that serves the API for itself must start quickly.
+    from sandboxer.engine.stale import stale_of
+
+    stale = {(each.uid, each.extension): each for each in stale_of(store, host, seen)}
+    found = []
     for observation in sorted(seen, key=lambda each: each.uid):
-        yield FoundSandbox(
-            uid=observation.uid,
-            namespace=observation.labels.get(LABEL_NAMESPACE, ""),
-            name=observation.labels.get(LABEL_NAME, ""),
-            state=observation.state,
-            resources=observation.resources,
-            owned=observation.uid in owners,
+        extension = observation.labels.get(LABEL_EXTENSION, "")
+        judged = stale.get((observation.uid, extension))
+        orphan = judged is not None and judged.why == "NoSandbox"
+        found.append(
+            FoundSandbox(
+                uid=observation.uid,
+                namespace=observation.labels.get(LABEL_NAMESPACE, ""),
+                name=observation.labels.get(LABEL_NAME, ""),
+                state=observation.state,
+                resources=observation.resources,
+                owned=not orphan,
+                extension=extension,
+                stale=judged.why if judged else "",
+                evidence=judged.evidence if judged else "",
+                objection=judged.objection if judged else "",
+                remembered=not orphan or bool(await store.tombstones(uid=observation.uid, limit=1)),
+            )
         )
+    return found
 
 
-ROUTES = [Route(f"/apis/{API_VERSION}/{Host.plural}/{{name}}/inventory", _inventory)]
+_OF_HOST = f"/apis/{API_VERSION}/{Host.plural}/{{name}}"
+ROUTES = [
+    Route(f"{_OF_HOST}/inventory", _inventory),
+    Route(f"{_OF_HOST}/reap", _reap, methods=["POST"]),
+]

@@ -68,7 +68,9 @@ def keep_admin_access(path: Path, tokens: TokenFile, *, server: str, ca_pem: byt
     """
     Bring the data directory's kubeconfig up to date; at the first start, make it and its token.
 
-    A file that was moved away is not made again: its token cannot be read from a hash.
+    A file that was moved away is not made again: its token cannot be read from a hash. Where there
+    are no tokens at all, the one in the file counts no more: whoever took the file of tokens away
+    meant all of them.
 
     Returns:
         Whether there is a kubeconfig.
@@ -80,11 +82,13 @@ def keep_admin_access(path: Path, tokens: TokenFile, *, server: str, ca_pem: byt
     first = not tokens.exists
     if known is None and (path.exists() or not first):
         return path.exists()
-    token = known.token if known else new_token()
-    access = Access(server, ca_pem, known.user if known else ADMIN, token)
+    kept = None if first else known
+    user, token = (kept.user, kept.token) if kept else (ADMIN, new_token())
+    access = Access(server, ca_pem, user, token)
     if access != known:
         write_private(path, access.text().encode())
-    # NOTE: after the file, so that a kill in between cannot leave a token nobody knows.
+    # NOTE: after the file, so that a kill in between cannot leave a token nobody knows; the next
+    # start makes another.
     if first:
         tokens.add(ADMIN, "admin", token)
     return True

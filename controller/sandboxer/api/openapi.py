@@ -46,6 +46,7 @@ def document(group: str, version: str) -> tuple[bytes, str]:
     # A command that serves the API to itself never asks for it, and must not wait for its making.
     from sandboxer.api.components import components
     from sandboxer.api.operations import paths
+    from sandboxer.api.operations_inside import inside_paths
 
     resources = resources_of(group, version)
     if not resources:
@@ -54,7 +55,7 @@ def document(group: str, version: str) -> tuple[bytes, str]:
         {
             "openapi": "3.0.0",
             "info": {"title": "sandboxer", "version": __version__},
-            "paths": paths(resources),
+            "paths": paths(resources) | inside_paths(group, version),
             "components": {"schemas": components(resources)},
         },
         separators=(",", ":"),

@@ -17,7 +17,7 @@ from sandboxer.kinds.meta import NAME_PATTERN, NAMESPACE_PATTERN
 
 JSON = dict[str, Any]
 
-_JSON_TYPE: Final = "application/json"
+JSON_TYPE: Final = "application/json"
 _YAML_TYPE: Final = "application/yaml"
 
 # Errors any request can have: not understood, unknown caller, not allowed, no such thing, wrong
@@ -46,7 +46,8 @@ _REASONS: Final = {
 }
 
 
-def _parameter(name: str, description: str, type_: str = "string", **more: Any) -> JSON:
+def in_query(name: str, description: str, type_: str = "string", **more: Any) -> JSON:
+    """Return one parameter of the query."""
     return {
         "name": name,
         "in": "query",
@@ -56,36 +57,34 @@ def _parameter(name: str, description: str, type_: str = "string", **more: Any) 
 
 
 _NEWER_THAN: Final = (
-    _parameter(
-        "resourceVersion", "How new the answer must be at least.", pattern="^[0-9]{0,18}$"
-    ),
+    in_query("resourceVersion", "How new the answer must be at least.", pattern="^[0-9]{0,18}$"),
 )
 _SELECT: Final = (
-    _parameter("labelSelector", "Only objects whose labels fulfil it."),
-    _parameter("fieldSelector", "Only objects whose fields fulfil it."),
+    in_query("labelSelector", "Only objects whose labels fulfil it."),
+    in_query("fieldSelector", "Only objects whose fields fulfil it."),
 )
 _LIST: Final = (
     *_SELECT,
     *_NEWER_THAN,
-    _parameter(
+    in_query(
         "resourceVersionMatch", "How resourceVersion is meant.", enum=["Exact", "NotOlderThan"]
     ),
-    _parameter("limit", "Objects of one page; 0 means all.", "integer", format="int64"),
-    _parameter("continue", "Token of the page before."),
-    _parameter("watch", "Follow changes instead of listing.", "boolean"),
-    _parameter("allowWatchBookmarks", "Send bookmarks in a watch.", "boolean"),
-    _parameter("sendInitialEvents", "Begin a watch with what there is.", "boolean"),
-    _parameter("timeoutSeconds", "How long a watch lasts.", "integer", format="int64"),
+    in_query("limit", "Objects of one page; 0 means all.", "integer", format="int64"),
+    in_query("continue", "Token of the page before."),
+    in_query("watch", "Follow changes instead of listing.", "boolean"),
+    in_query("allowWatchBookmarks", "Send bookmarks in a watch.", "boolean"),
+    in_query("sendInitialEvents", "Begin a watch with what there is.", "boolean"),
+    in_query("timeoutSeconds", "How long a watch lasts.", "integer", format="int64"),
 )
-_IN_PATH: Final[Mapping[str, JSON]] = {
+IN_PATH: Final[Mapping[str, JSON]] = {
     "namespace": {"type": "string", "pattern": NAMESPACE_PATTERN, "maxLength": 63},
     "name": {"type": "string", "pattern": NAME_PATTERN, "maxLength": 63},
 }
-_DRY_RUN: Final = _parameter("dryRun", "All judges the write and stores nothing.", enum=["All"])
+_DRY_RUN: Final = in_query("dryRun", "All judges the write and stores nothing.", enum=["All"])
 _WRITING: Final = (
     _DRY_RUN,
-    _parameter("fieldManager", "Who owns the fields that are written.", maxLength=128),
-    _parameter(
+    in_query("fieldManager", "Who owns the fields that are written.", maxLength=128),
+    in_query(
         "fieldValidation",
         "What becomes of unknown and repeated fields.",
         enum=["Ignore", "Warn", "Strict"],
@@ -93,12 +92,12 @@ _WRITING: Final = (
 )
 _PATCHING: Final = (
     *_WRITING,
-    _parameter("force", "Take fields over from other managers; for apply only.", "boolean"),
+    in_query("force", "Take fields over from other managers; for apply only.", "boolean"),
 )
 _DELETING: Final = (
     _DRY_RUN,
-    _parameter("gracePeriodSeconds", "Read and not used.", "integer", format="int64"),
-    _parameter(
+    in_query("gracePeriodSeconds", "Read and not used.", "integer", format="int64"),
+    in_query(
         "propagationPolicy",
         "What happens to the objects it owns.",
         enum=["Background", "Foreground", "Orphan"],
@@ -184,7 +183,7 @@ def _path(
         row.method: _operation(served, row, scope, sub) for row in rows if row.verb in served.verbs
     }
     document["parameters"] = [
-        {"name": name, "in": "path", "required": True, "schema": _IN_PATH[name]} for name in in_path
+        {"name": name, "in": "path", "required": True, "schema": IN_PATH[name]} for name in in_path
     ]
     return document
 
@@ -204,8 +203,8 @@ def _operation(served: Served, row: _Operation, scope: str, sub: str) -> JSON:
         "x-kubernetes-group-version-kind": kind_mark(*kind),
     }
     if row.body:
-        content = _bodies(row.body, name)
-        document["requestBody"] = {"content": content, "required": row.body != "options"}
+        bodies = _bodies(row.body, name)
+        document["requestBody"] = {"content": bodies, "required": row.body != "options"}
     return document
 
 
@@ -215,15 +214,15 @@ def _kind(resource: Served | Review) -> tuple[str, str, str]:
 
 def _bodies(body: str, name: str) -> JSON:
     if body == "options":
-        return _content(reference(f"{META}.DeleteOptions"), _JSON_TYPE, _YAML_TYPE)
+        return content(reference(f"{META}.DeleteOptions"), JSON_TYPE, _YAML_TYPE)
     if body == "object":
-        return _content(reference(name), _JSON_TYPE, _YAML_TYPE)
+        return content(reference(name), JSON_TYPE, _YAML_TYPE)
     # NOTE: naming strategic merge here would make kubectl use it.
     patch = reference(f"{META}.Patch")
     types = ["application/merge-patch+json"]
     if name != SCALE:
         types.insert(0, "application/apply-patch+yaml")
-    return _content(patch, *types) | _content(
+    return content(patch, *types) | content(
         reference(f"{META}.JSONPatch"), "application/json-patch+json"
     )
 
@@ -234,35 +233,38 @@ def _responses(row: _Operation, name: str) -> JSON:
         shown = reference(f"{name}List")
     elif row.verb == "delete":
         shown = {"anyOf": [reference(f"{META}.Status"), reference(name)]}
-    content = _content(shown, _JSON_TYPE)
+    answer = content(shown, JSON_TYPE)
     if row.verb == "list":
-        content |= _content(reference(f"{META}.WatchEvent"), f"{_JSON_TYPE};stream=watch")
-    done = {str(code): _response(code, content) for code in row.successes}
-    return done | _failures(row.errors)
+        answer |= content(reference(f"{META}.WatchEvent"), f"{JSON_TYPE};stream=watch")
+    done = {str(code): response(code, answer) for code in row.successes}
+    return done | failures(row.errors)
 
 
-def _failures(errors: Sequence[int]) -> JSON:
-    status = _content(reference(f"{META}.Status"), _JSON_TYPE)
-    return {str(code): _response(code, status) for code in sorted({*_ALWAYS, *errors})}
+def failures(errors: Sequence[int]) -> JSON:
+    """Return what can go wrong with any request, and these codes besides, as `Status`."""
+    status = content(reference(f"{META}.Status"), JSON_TYPE)
+    return {str(code): response(code, status) for code in sorted({*_ALWAYS, *errors})}
 
 
-def _response(code: int, content: JSON) -> JSON:
-    return {"description": _REASONS[code], "content": content}
+def response(code: int, forms: JSON) -> JSON:
+    """Return one answer with its forms by media type."""
+    return {"description": _REASONS[code], "content": forms}
 
 
-def _content(form: JSON, *types: str) -> JSON:
+def content(form: JSON, *types: str) -> JSON:
+    """Return one schema under each media type."""
     return {type_: {"schema": form} for type_ in types}
 
 
 def _review_path(review: Review) -> JSON:
-    form = _content(reference(name_of(review)), _JSON_TYPE)
+    form = content(reference(name_of(review)), JSON_TYPE)
     post = {
         "operationId": f"create{review.kind}",
         "tags": [f"{review.group}_{review.version}"],
         "description": "Ask; the answer is in the status of what comes back.",
         "parameters": [],
         "requestBody": {"content": form, "required": True},
-        "responses": {"201": _response(201, form)} | _failures((413, 415)),
+        "responses": {"201": response(201, form)} | failures((413, 415, 422)),
         "x-kubernetes-action": "post",
         "x-kubernetes-group-version-kind": kind_mark(*_kind(review)),
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import jsonpatch
@@ -118,12 +119,17 @@ async def _apply(write: Write, body: Body) -> tuple[Resource, int]:
     """Return the applied object and 200, or 201 when there was none."""
     config = placed(write, known(write, body))
     for _ in range(_MAX_TRIES):
-        if write.live() is not None:
-            return await change(write, lambda live: _revised(write, live, config)), 200
+        if write.live() is None:
+            try:
+                return await store_new(write, _first(write, config)), 201
+            except ConflictError:
+                continue  # somebody else has just made it
         try:
-            return await store_new(write, _first(write, config)), 201
-        except ConflictError:
-            continue  # somebody else has just made it
+            return await change(write, lambda live: _revised(write, live, config)), 200
+        except StatusError as error:
+            # Somebody else has just taken it away: the next try makes it anew, or finds why not.
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
     raise conflict(write.served, write.name)
 
 

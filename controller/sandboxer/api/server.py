@@ -42,25 +42,52 @@ IDLE_S = 75
 # (execve(2)), with every byte escaped, fits the address of an exec.
 MAX_HEAD_BYTES = 512 * 1024
 
+# Seconds from the connection, or from its first byte when one is reused, to the end of that line and
+# its headers. A client sends them in one go; nobody has shown a token until then, and each
+# connection that only waits costs the controller a file descriptor.
+HEAD_S = 30
+
 # Bytes of one websocket message; a stream sends far smaller ones.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 
 class _HTTP(HttpToolsProtocol):
-    """HTTP/1.1 with a bound on what precedes a body: nobody has shown a token until then."""
+    """HTTP/1.1 with bounds on what precedes a body: nobody has shown a token until then."""
 
     _in_head = True
     _head_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._stop_expecting()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Begin to count, and to wait for the end of the head."""
         self._in_head = True
+        if self._deadline is None:
+            self._expect_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop counting."""
+        """Stop counting and waiting."""
         self._in_head, self._head_bytes = False, 0
+        self._stop_expecting()
         super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _stop_expecting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is a head that does not end."""
@@ -68,8 +95,17 @@ class _HTTP(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES:
             # NOTE: a polite close would wait for the rest.
             self.transport.abort()
-        else:
-            super().data_received(data)
+            return
+        super().data_received(data)
+        if self._deadline is None and self._is_answered():
+            # An empty line, or the rest of a body that nobody wanted.
+            self._expect_head()
+
+    def _is_answered(self) -> bool:
+        """Tell whether the next thing to come is a request."""
+        # NOTE: a websocket has taken the connection over; it must not be cut off.
+        is_ours = self.transport.get_protocol() is self
+        return is_ours and self.cycle is not None and self.cycle.response_complete
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -165,6 +165,9 @@ class TokenFile:
                 self._tokens = self._read()
             except TerminalError as error:
                 self._tokens = ()
+                if isinstance(error.__cause__, OSError):
+                    # It is not the file's fault, as with too many open files: the next one tries.
+                    self._seen = None
                 logger.warning("Nobody is let in by token", extra={"error": str(error)})
         return self._tokens
 

@@ -1,5 +1,5 @@
 """
-POST and PUT of every kind; the table of all writing routes.
+POST and PUT of every kind.
 
 Source:
     apiserver `pkg/endpoints/handlers/{create,update}.go`; names for generateName:

@@ -53,6 +53,10 @@ GRACE_S = 5.0
 # Writes of one pass: bounds how long one transaction keeps others waiting, about 50 ms.
 MAX_WRITES = 200
 
+# Kind whose objects are there without being stored, for as long as something is in them
+# (`sandboxer.api.namespaces`).
+_SHOWN = "Namespace"
+
 Standing = Literal["there", "waiting", "gone", "unseen", "elsewhere"]
 """How an owner is: `waiting` in the foreground for dependents, `unseen` and thus probably gone."""
 
@@ -182,6 +186,8 @@ class Collector:
             return "elsewhere"
         if self.ownership.is_gone(reference.uid):
             return "gone"
+        if key.kind == _SHOWN:
+            return "there"
         alike = self.store.entries(key.kind) if KINDS[key.kind].namespaced else ()
         is_elsewhere = any(
             entry.uid == reference.uid and entry.key.namespace != namespace for entry in alike

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from operator import attrgetter
 
 from sandboxer.kinds.meta import Key
 from sandboxer.store.entries import Change, Entry
@@ -55,9 +56,11 @@ class Cache:
 
     def replace(self, fresh: Cache) -> list[Change]:
         """Become equal to *fresh*, and return what that changed; every change has its revision."""
+        # NOTE: by their own versions, which a client of a watch that breaks off resumes from; what it
+        # had not been told must be newer than the last thing it was.
         changes = [
             Change("MODIFIED" if known else "ADDED", entry, fresh.revision)
-            for entry in fresh
+            for entry in sorted(fresh, key=attrgetter("revision"))
             if (known := self.get(entry.key)) is None or known.revision != entry.revision
         ]
         changes += [

@@ -21,20 +21,11 @@ from sandboxer.api.tokens import Role, TokenFile
 from sandboxer.settings import Settings, settings_from_environment
 from sandboxer.store import Store
 from sandboxer.testing.clock import ManualClock
+from tests.rig.kubectl import kubectl_program
 
 SANDBOXES = "/apis/sandboxer.dev/v1alpha1/namespaces/default/sandboxes"
 
 _KUBECTL_TIMEOUT_S = 60.0
-
-# What `kubectl` of the Google Cloud SDK may be: a dispatcher that picks another release.
-_RELEASE = "kubectl.1.32"
-
-
-def kubectl_program() -> str:
-    """Return the kubectl of the release whose conventions are spoken, else the one there is."""
-    found = Path("/usr/bin/kubectl").resolve()
-    beside = found.with_name(_RELEASE)
-    return str(beside if beside.exists() else found)
 
 
 class Done(NamedTuple):

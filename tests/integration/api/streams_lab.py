@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,6 +20,7 @@ from sandboxer.manager import Manager
 from sandboxer.manager.builtins import builtin_resources, register_builtins
 from sandboxer.manager.engine import running
 from sandboxer.settings import settings_from_environment
+from tests.rig.kubectl import kubectl_program
 
 # Seconds a test waits for something to become true on two shared cores.
 PATIENCE_S = 60.0
@@ -54,27 +54,25 @@ class Lab:
         assert found is None or not found.status.is_true("Stalled"), found and found.status
         return found is not None and found.status.is_true("Ready")
 
-    async def kubectl(self, *argv: str, stdin: bytes = b"", version: str = "1.32") -> Ended:
+    async def kubectl(self, *argv: str, stdin: bytes = b"") -> Ended:
         """Run a real kubectl to its end."""
-        process = await self.start_kubectl(*argv, version=version)
+        process = await self.start_kubectl(*argv)
         async with asyncio.timeout(PATIENCE_S):
             stdout, stderr = await process.communicate(stdin)
         return Ended(process.returncode or 0, stdout, stderr.decode(errors="replace"))
 
-    async def start_kubectl(
-        self, *argv: str, version: str = "1.32", **options: Any
-    ) -> asyncio.subprocess.Process:
+    async def start_kubectl(self, *argv: str, **options: Any) -> asyncio.subprocess.Process:
         """Start a real kubectl with its own cache and without any configuration."""
         pipe = asyncio.subprocess.PIPE
-        command = self.kubectl_command(*argv, version=version)
+        command = self.kubectl_command(*argv)
         streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | options
         return await asyncio.create_subprocess_exec(*command, env=self.environment, **streams)
 
-    def kubectl_command(self, *argv: str, version: str = "1.32") -> list[str]:
+    def kubectl_command(self, *argv: str) -> list[str]:
         """Return the command line of a kubectl."""
-        cache = str(self.home / f"cache-{version}")
+        cache = str(self.home / "cache")
         return [
-            str(kubectl_program(version)),
+            str(kubectl_program()),
             f"--server={self.url}",
             f"--cache-dir={cache}",
             *argv,
@@ -98,14 +96,6 @@ class Ended:
     def text(self) -> str:
         """Standard output as text."""
         return self.stdout.decode()
-
-
-def kubectl_program(version: str) -> Path:
-    """Return the program of one version; it lies beside the dispatcher on PATH."""
-    found = shutil.which("kubectl")
-    assert found, "kubectl is not installed"
-    versioned = Path(found).resolve().with_name(f"kubectl.{version}")
-    return versioned if versioned.exists() else Path(found).resolve()
 
 
 async def until(holds: Callable[[], Any]) -> None:

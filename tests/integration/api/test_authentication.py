@@ -212,7 +212,7 @@ async def test_a_websocket_may_bring_its_token_as_a_subprotocol(lab: Lab) -> Non
     assert behind["subprotocols"] == ["v5.channel.k8s.io"]
 
 
-@pytest.mark.parametrize("coded", ["AAAA", "%%%", "_w", ""])
+@pytest.mark.parametrize("coded", ["AAAA", "%%%", "_w", "é", ""])
 async def test_a_websocket_with_a_bad_token_is_closed(lab: Lab, coded: str) -> None:
     """Where the server cannot answer with a Status, the close frame has the word."""
     scope = websocket_scope(f"base64url.bearer.authorization.k8s.io.{coded}", path=EXEC)
@@ -223,9 +223,11 @@ async def test_a_websocket_with_a_bad_token_is_closed(lab: Lab, coded: str) -> N
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": "Unauthorized"}]
 
 
-@pytest.mark.parametrize("path", [EXEC, f"{SANDBOXES}/a/exec", f"{SANDBOXES}/a/portforward"])
+@pytest.mark.parametrize(
+    "path", [EXEC, f"{EXEC}%0A", f"{SANDBOXES}/a/exec", f"{SANDBOXES}/a/portforward%0A"]
+)
 async def test_viewers_open_no_streams_into_sandboxes(lab: Lab, path: str) -> None:
-    """An exec or a portforward is a GET on the wire and a write all the same."""
+    """An exec or a portforward is a GET on the wire and a write all the same, however written."""
     token = lab.access("bob", "viewer").token
     url = lab.endpoint.address.url.replace("https", "wss") + path
 
@@ -236,4 +238,4 @@ async def test_viewers_open_no_streams_into_sandboxes(lab: Lab, path: str) -> No
             pass
 
     assert caught.value.response.status_code == 403
-    assert b"cannot create resource" in caught.value.response.body
+    assert b'User \\"bob\\" cannot' in caught.value.response.body

@@ -199,6 +199,16 @@ async def test_collection(client: httpx.AsyncClient, store: Store) -> None:
     }
 
 
+async def test_unreadable_selector(client: httpx.AsyncClient, store: Store) -> None:
+    """A selector that cannot be read to its end picks nothing, let alone everything."""
+    await stored(store)
+
+    answer = await delete(client, f"{SANDBOXES}?fieldSelector=metadata.name%3Dx%5C")
+
+    assert answer.status_code == 400
+    assert [entry.key.name for entry in store.entries("Sandbox")] == ["a"]
+
+
 async def test_all_namespaces(client: httpx.AsyncClient, store: Store) -> None:
     """A collection is that of one namespace; cluster-scoped kinds have but one."""
     await stored(store)

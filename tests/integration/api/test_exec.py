@@ -48,12 +48,11 @@ def processes(rig: Rig, pod: str, words: str) -> list[str]:
 
 
 @PLACES
-@pytest.mark.parametrize("version", ["1.32", "1.33"])
-async def test_kubectl_exec_passes_output_and_exit_code(lab: Lab, pod: str, version: str) -> None:
+async def test_kubectl_exec_passes_output_and_exit_code(lab: Lab, pod: str) -> None:
     """Both outputs and the exit code arrive as they are."""
     command = ["sh", "-c", "echo out; echo err >&2; exit 7"]
 
-    ended = await lab.kubectl("exec", pod, "--", *command, version=version)
+    ended = await lab.kubectl("exec", pod, "--", *command)
 
     assert (ended.code, ended.stdout) == (7, b"out\n")
     assert ended.stderr.startswith("err\n")
@@ -257,21 +256,18 @@ async def test_timestamps_are_left_out_with_a_warning(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "version", "message"),
+    ("argv", "message"),
     [
-        (["exec", "near", "--", "true"], "1.29", "use kubectl 1.31 or newer"),
-        (["attach", "near"], "1.32", "attach is not supported"),
-        (["port-forward", "near", ":80"], "1.32", "use `sandboxer port-forward"),
-        (["exec", "near", "-c", "web", "--", "true"], "1.32", "container web is not"),
-        (["delete", "pod", "near"], "1.32", "Pods are read-only here; change the Sandbox"),
-        (["exec", "near", "--", "no-such-program"], "1.32", "no-such-program"),
+        (["attach", "near"], "attach is not supported"),
+        (["port-forward", "near", ":80"], "use `sandboxer port-forward"),
+        (["exec", "near", "-c", "web", "--", "true"], "container web is not"),
+        (["delete", "pod", "near"], "Pods are read-only here; change the Sandbox"),
+        (["exec", "near", "--", "no-such-program"], "no-such-program"),
     ],
 )
-async def test_refusals_say_what_to_do(
-    lab: Lab, argv: list[str], version: str, message: str
-) -> None:
+async def test_refusals_say_what_to_do(lab: Lab, argv: list[str], message: str) -> None:
     """What cannot work says so in words that kubectl shows."""
-    ended = await lab.kubectl(*argv, version=version)
+    ended = await lab.kubectl(*argv)
 
     assert ended.code != 0
     assert message in ended.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import Installation
-from tests.integration.api.serving_lab import kubectl_program
+from tests.rig.kubectl import kubectl_program
 
 
 @pytest.fixture

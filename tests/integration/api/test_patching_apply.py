@@ -45,6 +45,23 @@ async def test_creates_once(client: httpx.AsyncClient) -> None:
     assert (owner["manager"], owner["operation"]) == ("me", "Apply")
 
 
+async def test_creates_anew_what_goes_meanwhile(client: httpx.AsyncClient) -> None:
+    """An apply that meets a delete, before or after it, is no 404: it creates."""
+    for number in range(5):
+        await apply(client, config())
+
+        *applied, deleted = await asyncio.gather(
+            *(
+                apply(client, config(env={"A": str(number)}), f"m{number}-{i}", "&force=true")
+                for i in range(3)
+            ),
+            client.delete(f"{SANDBOXES}/a"),
+        )
+
+        assert {answer.status_code for answer in applied} <= {200, 201}
+        assert deleted.status_code == 200
+
+
 async def test_yaml(client: httpx.AsyncClient) -> None:
     """The body may be YAML, as the media type says."""
     text = "apiVersion: sandboxer.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a}\nspec:\n  env: {A: 'no'}\n"

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sandboxer.api import pods
 from sandboxer.api.pods import Pods
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Sandbox
@@ -71,6 +72,18 @@ async def test_each_container_is_a_pod(store: Store, client: httpx.AsyncClient) 
     await sandbox(store, "fresh")
 
     assert await names(client) == ["shop-db", "shop-web", "solo"]
+
+
+async def test_who_went_long_ago_is_forgotten(
+    store: Store, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What clients were told of Pods is kept for so many sandboxes only, the newest."""
+    monkeypatch.setattr(pods, "MAX_TOLD", 2)
+    made = [await sandbox(store, name, PROCESS) for name in "abc"]
+
+    assert await names(client) == ["a", "b", "c"]
+
+    assert [bool(Pods(store).told(each.metadata.uid)) for each in made] == [False, True, True]
 
 
 async def test_pod_says_whose_it_is(store: Store, client: httpx.AsyncClient) -> None:

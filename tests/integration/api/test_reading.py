@@ -127,7 +127,13 @@ async def test_selectors(client: httpx.AsyncClient, store: Store) -> None:
     [
         ({"fieldSelector": "spec.x=1"}, "field label not supported: spec.x"),
         ({"fieldSelector": "nonsense"}, "invalid selector"),
+        ({"fieldSelector": "metadata.name=b\\"}, "invalid selector"),
+        ({"fieldSelector": "metadata.name=b,\\x"}, "invalid selector"),
         ({"labelSelector": "a b"}, "cannot be read"),
+        ({"labelSelector": "a=" + " " * 8000 + "$"}, "cannot be read"),
+        ({"labelSelector": "a," * 5000}, "more than 8192 characters"),
+        ({"labelSelector": ",".join("a" * 101)}, "more than 100 requirements"),
+        ({"fieldSelector": ",".join(["metadata.name!=a"] * 101)}, "more than 100 requirements"),
         ({"resourceVersion": "x"}, "invalid resourceVersion"),
         ({"resourceVersion": "9" * 20}, "invalid resourceVersion"),
         ({"resourceVersion": "-1"}, "invalid resourceVersion"),

@@ -121,6 +121,33 @@ async def test_a_review_that_is_none(lab: Lab, body: dict[str, Any], code: int) 
     assert status_of(answer)[0] == code
 
 
+async def test_only_ones_own_token_is_reviewed(lab: Lab) -> None:
+    """A TokenReview names the user of the request's own token, and tells nothing of others."""
+    bob, alice = lab.access("bob", "viewer").token, lab.access("alice", "admin").token
+    path = "/apis/authentication.k8s.io/v1/tokenreviews"
+
+    async with lab.client(bob) as client:
+        own = await client.post(path, json={"spec": {"token": bob}})
+        other = await client.post(path, json={"spec": {"token": alice}})
+        none = await client.post(path, json={"spec": {}})
+
+    assert own.json()["status"]["user"]["username"] == "bob"
+    assert other.json()["status"]["authenticated"] is False
+    assert "alice" not in other.json()["status"]["error"]
+    assert none.status_code == 422
+
+
+@pytest.mark.parametrize("type_", ["application/json", "application/yaml"])
+async def test_a_question_is_short(lab: Lab, type_: str) -> None:
+    """Who may only look cannot keep the server busy with a body of megabytes."""
+    long = b"{" + b" " * 2**15 + b"}"
+
+    async with lab.client(lab.access("bob", "viewer").token) as client:
+        answer = await client.post(ACCESS, content=long, headers={"Content-Type": type_})
+
+    assert status_of(answer)[0] == 413
+
+
 async def test_the_socket_belongs_to_a_local_admin(lab: Lab) -> None:
     """Who connects to the Unix socket needs no token and may do everything."""
     async with lab.local_client() as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxer.api import server
 from sandboxer.api.server import MAX_HEAD_BYTES, Exposure, open_endpoint
 from sandboxer.errors import ConflictError
 from sandboxer.kinds.meta import ObjectMeta
@@ -75,13 +77,14 @@ async def test_kubectl_apply_outlives_a_restart(starting: Lab) -> None:
     assert starting.store.get(Sandbox, "a", "default") is not None
 
 
-async def test_a_watch_ends_properly_when_the_controller_stops(lab: Lab) -> None:
+@pytest.mark.parametrize("query", ["watch=true", "watch", "watch=0&watch=yes"])
+async def test_a_watch_ends_properly_when_the_controller_stops(lab: Lab, query: str) -> None:
     """The stream has its last chunk, so a client resumes instead of reporting a broken one."""
     await lab.store.create(Sandbox(metadata=ObjectMeta(name="a", namespace="default")))
 
     async with (
         lab.client(lab.admin.token) as client,
-        client.stream("GET", SANDBOXES, params={"watch": "true"}) as stream,
+        client.stream("GET", f"{SANDBOXES}?{query}") as stream,
     ):
         lines = stream.aiter_lines()
         first = json.loads(await anext(lines))
@@ -173,6 +176,45 @@ async def test_a_head_that_does_not_end_is_cut_off(lab: Lab) -> None:
     async with asyncio.timeout(10):
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
+    writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /version HTTP/1.1\r\nHost:"])
+async def test_who_does_not_say_what_it_wants_is_cut_off(
+    lab: Lab, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that waits, before or within its first head, is not kept for ever."""
+    monkeypatch.setattr(server, "HEAD_S", 0.1)
+    address = lab.endpoint.address
+
+    reader, writer = await asyncio.open_connection(
+        address.host, address.port, ssl=lab.context(), server_hostname="localhost"
+    )
+    writer.write(said)
+    async with asyncio.timeout(10):
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET /version HTTP/1.1\r\n\r\n", b"PUT /x HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"]
+)
+async def test_who_goes_on_without_a_request_is_cut_off(
+    lab: Lab, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an answer, empty lines and the rest of a refused body keep no connection open."""
+    address = lab.endpoint.address
+    reader, writer = await asyncio.open_connection(
+        address.host, address.port, ssl=lab.context(), server_hostname="localhost"
+    )
+    writer.write(said)
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"}")
+        monkeypatch.setattr(server, "HEAD_S", 0.1)
+        writer.write(b"\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
     writer.close()
 
 

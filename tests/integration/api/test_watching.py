@@ -14,7 +14,7 @@ from sandboxer.api.app import create_app
 from sandboxer.kinds.meta import ObjectMeta
 from sandboxer.kinds.namespace import Namespace
 from sandboxer.kinds.sandbox import Sandbox
-from sandboxer.store import Delete, EventRecorder, Store
+from sandboxer.store import Delete, EventRecorder, ExpiredError, Store
 from sandboxer.testing.clock import ManualClock
 from tests.integration.api import watch_lab
 from tests.integration.api.watch_lab import GROUP, SANDBOXES, TABLE
@@ -393,6 +393,42 @@ async def test_a_large_document_does_not_fill_the_memory(
         await watch.told(12)
 
         assert sum(len(change.entry.body) for change in app.state.broadcast._log) <= 50_000
+
+
+async def test_changes_that_go_by_while_it_begins_are_not_skipped(
+    store: Store, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was missed is read from the table; when the log loses more meanwhile, that is told."""
+    first = await store.create(sandbox("a"))
+    await store.create(sandbox("b"))
+    monkeypatch.setattr(broadcast, "MAX_BYTES", 1)
+    log = watching.broadcast_of(app)
+    read = log._missed
+
+    async def slowly(since: int, reached: int) -> Any:
+        missed = await read(since, reached)
+        for name in ("c", "d", "e"):
+            await store.create(sandbox(name))
+        await asyncio.sleep(0)
+        return missed
+
+    monkeypatch.setattr(log, "_missed", slowly)
+
+    with pytest.raises(ExpiredError):
+        await log.join(int(first.metadata.resource_version))
+
+
+async def test_large_lines_do_not_fill_the_memory(
+    store: Store, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was encoded for one watch and may serve others is bounded in bytes as well."""
+    monkeypatch.setattr(broadcast, "MAX_BYTES", 50_000)
+    log = watching.broadcast_of(app)
+
+    lines = [log.line((number,), lambda: b"x" * 10_000) for number in range(12)]
+
+    assert {len(line) for line in lines} == {10_000}
+    assert sum(map(len, log._lines.values())) <= 50_000
 
 
 async def test_many_deletions_in_one_transaction_are_told_one_by_one(

@@ -294,7 +294,7 @@ async def test_events_can_be_recorded(client: httpx.AsyncClient) -> None:
         "involvedObject": {**about, "resourceVersion": "1"},
         "reason": "Tested",
         "message": "by a client",
-        "eventTime": None,
+        "eventTime": "2026-01-01T00:00:00.000001Z",
         "reportingComponent": "tester",
         "reportingInstance": "tester-1",
         "source": {"component": "tester", "host": "h1"},
@@ -313,6 +313,8 @@ async def test_events_can_be_recorded(client: httpx.AsyncClient) -> None:
 
     assert [made.status_code, again.status_code, gone.status_code] == [201, 200, 200]
     assert event["source"] == again.json()["source"]
+    # kubectl cannot read an eventTime with whole seconds, nor any other event then.
+    assert again.json()["eventTime"] == event["eventTime"]
     assert (again.json()["reportingComponent"], again.json()["count"]) == ("tester", 2)
 
 

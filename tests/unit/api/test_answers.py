@@ -1,8 +1,12 @@
-"""Warnings as headers."""
+"""Lists around encoded objects, and warnings as headers."""
 
 from __future__ import annotations
 
-from sandboxer.api.answers import json_response, warning_lines
+import json
+
+import pytest
+
+from sandboxer.api.answers import json_response, list_bytes, warning_lines
 
 
 def test_a_warning_is_quoted() -> None:
@@ -28,3 +32,18 @@ def test_warnings_are_bounded() -> None:
 
     assert max(map(len, lines)) < 300
     assert 10 < len(lines) < 20
+
+
+@pytest.mark.parametrize("items", [[], [{"a": 1}], [{"a": 1}, {"b": [2]}], [{}, {}, {}]])
+def test_a_list_is_put_around_encoded_objects(items: list[dict[str, object]]) -> None:
+    """However many there are, a list is JSON that holds exactly them."""
+    encoded = (json.dumps(item).encode() for item in items)
+
+    body = list_bytes("g/v1", "ThingList", {"resourceVersion": "7"}, encoded)
+
+    assert json.loads(body) == {
+        "kind": "ThingList",
+        "apiVersion": "g/v1",
+        "metadata": {"resourceVersion": "7"},
+        "items": items,
+    }

@@ -62,12 +62,25 @@ def test_the_next_start_keeps_the_token_and_knows_the_new_address(
 
 
 def test_a_start_that_was_killed_half_way_is_finished(path: Path, tokens: TokenFile) -> None:
-    """A kubeconfig whose token was not noted yet is believed while there are no tokens at all."""
+    """A kubeconfig whose token was not noted yet gets one that is."""
     write_access(path, ACCESS._replace(user="admin"))
 
     keep(path, tokens)
 
-    assert tokens.find(ACCESS.token) is not None
+    assert tokens.find(token_in(path)) is not None
+
+
+def test_tokens_that_were_all_taken_away_do_not_come_back(path: Path, tokens: TokenFile) -> None:
+    """Without a file of tokens none counts that was in use, least of all a viewer's for an admin's."""
+    write_access(path, ACCESS)
+
+    keep(path, tokens)
+
+    access = read_access(path)
+    assert access is not None
+    assert access.user == "admin"
+    assert access.token != ACCESS.token
+    assert tokens.find(ACCESS.token) is None
 
 
 def test_a_file_that_was_moved_away_is_not_made_again(path: Path, tokens: TokenFile) -> None:

@@ -67,3 +67,14 @@ def test_a_silent_peer_is_noticed(host: str) -> None:
             with accepted:
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_small_answers_are_sent_at_once(host: str) -> None:
+    """A connection does not hold back the end of an answer until its head is acknowledged."""
+    with listen_tcp(Address(host, 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +62,22 @@ def test_a_change_of_the_file_counts_at_once(path: Path, clock: ManualClock) -> 
 
     writer.delete("bob")
     assert reader.find(token) is None
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(
+    tokens: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files for a moment keep nobody out for good."""
+    token = tokens.create("bob", "viewer")
+
+    def fail(self: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        assert tokens.find(token) is None
+
+    assert tokens.find(token) is not None
 
 
 def test_it_expires(tokens: TokenFile, clock: ManualClock) -> None:

@@ -71,6 +71,12 @@ def test_actions(method: str, target: str, expected: str) -> None:
             False,
         ),
         (Action(verb="get", resource="pods", subresource="exec"), False),
+        (Action(verb="get", resource="pods", subresource="exec\n"), False),
+        (Action(verb="get", resource="pods", subresource="proxy"), False),
+        (
+            Action(verb="get", group="sandboxer.dev", resource="sandboxes", subresource="story"),
+            True,
+        ),
         (Action(verb="create", resource="pods", subresource="portforward"), False),
         (Action(verb="delete", resource="sandboxes"), False),
         (Action(verb="deletecollection", resource="sandboxes"), False),
