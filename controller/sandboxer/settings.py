@@ -29,6 +29,11 @@ class Settings:
     ca_file: Path | None = None
     """`SANDBOXER_CA_FILE`: PEM file of the authority that signed that server's certificate."""
 
+    state_hub_url: str = ""
+    """`SANDBOXER_STATE_HUB_URL`: told what happens to sandboxes, as a sink `state-hub`."""
+    state_hub_secret_file: Path | None = None
+    """`SANDBOXER_STATE_HUB_SECRET_FILE`: file with the key that its events are signed with."""
+
     @property
     def database_path(self) -> Path:
         """File of the SQLite store."""
@@ -60,6 +65,11 @@ class Settings:
         return self.data_dir / "kubeconfig"
 
     @property
+    def sinks_path(self) -> Path:
+        """File that names who is told what happens to sandboxes; there need not be one."""
+        return self.data_dir / "sinks.yaml"
+
+    @property
     def locks_path(self) -> Path:
         """File whose byte ranges are the locks of keys (`sandboxer.store.locks`)."""
         return self.data_dir / "locks"
@@ -89,5 +99,11 @@ def settings_from_environment(environ: Mapping[str, str] = os.environ) -> Settin
         compose_command=tuple((environ.get("SANDBOXER_COMPOSE_CMD") or "").split()) or None,
         server=environ.get("SANDBOXER_SERVER", "").strip(),
         token=environ.get("SANDBOXER_TOKEN", "").strip(),
-        ca_file=Path(ca_file) if (ca_file := environ.get("SANDBOXER_CA_FILE")) else None,
+        ca_file=_path(environ.get("SANDBOXER_CA_FILE")),
+        state_hub_url=environ.get("SANDBOXER_STATE_HUB_URL", "").strip(),
+        state_hub_secret_file=_path(environ.get("SANDBOXER_STATE_HUB_SECRET_FILE")),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

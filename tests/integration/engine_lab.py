@@ -81,10 +81,14 @@ def make_engine(
     *,
     wants: Callable[[Key], bool] = lambda _key: True,
     extension: type[FakeExtension] = FakeExtension,
+    orphan_grace_s: float | None = None,
 ) -> Engine:
     """Return an engine that is not running."""
     registry = fake_registry(observer.world, extension)
-    engine = Engine(store, observer, registry=registry, locks=locks, clock=clock, wants=wants)
+    engine = Engine(
+        store, observer, registry=registry, locks=locks, clock=clock, wants=wants,
+        orphan_grace_s=orphan_grace_s,
+    )  # fmt: skip
     clock.on_advance(engine.queue.promote)
     clock.on_advance(engine.host_queue.promote)
     clock.on_advance(engine.owner_queue.promote)
@@ -99,6 +103,7 @@ async def open_lab(
     wants: Callable[[Key], bool] = lambda _key: True,
     extension: type[FakeExtension] = FakeExtension,
     observer_type: type[FakeObserver] = FakeObserver,
+    orphan_grace_s: float | None = None,
 ) -> AsyncIterator[Lab]:
     """Open a store in *path* and run an engine over it that works on the keys it wants."""
     clock = ManualClock()
@@ -106,7 +111,10 @@ async def open_lab(
     observer = observer_type(world)
     store = await Store.open(path / "store.db", clock=clock)
     locks = KeyLocks(path / "locks")
-    engine = make_engine(store, observer, clock, locks, wants=wants, extension=extension)
+    engine = make_engine(
+        store, observer, clock, locks, wants=wants, extension=extension,
+        orphan_grace_s=orphan_grace_s,
+    )  # fmt: skip
     running = asyncio.create_task(engine.run())
     try:
         yield Lab(store, world, observer, clock, engine)

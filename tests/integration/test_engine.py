@@ -263,7 +263,7 @@ async def test_wrong_input_is_refused_until_changed(lab: Lab) -> None:
 
     assert accepted is not None
     assert "spec.inputs.comand" in accepted.message
-    assert "'command'" in accepted.message
+    assert '"command"' in accepted.message
 
 
 async def test_profile_that_comes_later(lab: Lab) -> None:

@@ -96,6 +96,7 @@ async def _run(
         await _create(store)
         await live(engine)
     await change(store)
+    (uid,) = (entry.uid for entry in store.entries("Sandbox"))
 
     finished = suspension is None or await CrashAt(live(engine), suspension)
     engine.wakeups.stop()
@@ -107,9 +108,23 @@ async def _run(
     engine.queue.shutdown(discard=True)
     engine.host_queue.shutdown(discard=True)
     found = store.get(Sandbox, "hello")
+    await _check_story(store, uid)
     await store.close()
     locks.close()
     return finished, world, found
+
+
+async def _check_story(store: Store, uid: str) -> None:
+    """See that what was told leads to what is, step by step, wherever somebody died."""
+    found = store.get(Sandbox, "hello")
+    story, stones = await store.transitions(uid), await store.tombstones(uid=uid)
+    phases = [each.after for each in story]
+    # Several things can be told of one write, which has one phase before it.
+    written = [t for t, next_ in zip(story, [*story[1:], None], strict=True)
+               if next_ is None or (next_.before, next_.after) != (t.before, t.after)]  # fmt: skip
+    assert [t.before for t in written] == ["", *(t.after for t in written[:-1])]
+    assert phases[-1] == ("" if found is None else found.status.phase)
+    assert [stone.uid for stone in stones] == ([uid] if found is None else [])
 
 
 async def _pause(_method: str) -> None:

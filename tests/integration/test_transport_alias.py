@@ -105,6 +105,13 @@ async def test_address_user_key_and_known_host_come_from_the_alias(
     assert link.host_key == server.host_key
 
 
+async def test_alias_that_asks_for_a_terminal(operator: Operator, server: LoopbackSSHD) -> None:
+    """What scripts print arrives as it is: only who asks for a terminal gets one."""
+    operator.configure(entry(server, more="  RequestTTY force\n"))
+
+    assert await said(host(), "sh", "-c", "printf 'a\\nb\\n'; tty") == "a\nb\nnot a tty\n"
+
+
 @pytest.mark.parametrize("known", ["", "vm ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHyGz5Zs9v3oXnQ3bqv0yXW9d0vFqG3qQ7S0Z5n3m6pS\n"])  # fmt: skip
 async def test_key_that_is_not_known_is_refused(
     operator: Operator, server: LoopbackSSHD, known: str

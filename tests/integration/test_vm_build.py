@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import pytest
 from tests.integration.build_lab import PROFILE, Builder
 from tests.rig import packer
 
+CHECKOUT = Path(__file__).parents[2]
 SECRET = "s3cr3t,to'ken/$(id)&"
 
 
@@ -68,36 +74,49 @@ def test_controller_killed_during_a_build(builder: Builder) -> None:
         builder.template,
         [f"echo started >>{starts}", f"echo waiting; while [ ! -e {gate} ]; do sleep 0.1; done"],
     )
-    builder.apply("long")
+    (builder.directory / "key").write_text(SECRET)
+    key = {"name": "token", "fromFile": str(builder.directory / "key")}
+    builder.apply("long", secrets=(key,))
     builder.wait("long", "Ready", "RunningProvisioners")
     builder.sandboxer.wait_until("the provisioner waits", starts.exists, timeout_s=30)
     uid = builder.uid("long")
     before = set(packer.processes_of(uid))
+    commands = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in before)
 
     builder.sandboxer.kill()
     after = set(packer.processes_of(uid))
     builder.start()
-    message = builder.wait("long", "Ready", "RunningProvisioners")
-    gate.touch()
-    builder.wait("long", "Ready")
+    builder.sandboxer.wait_until(
+        "progress is told",
+        lambda: builder.condition("long", "Ready")["message"] == "Packer: file.image: waiting",
+        timeout_s=60,
+    )
+    with ThreadPoolExecutor(1) as background:
+        followed = background.submit(builder.sandboxer.ok, "logs", "long", "--follow")
+        gate.touch()
+        builder.wait("long", "Ready")
+        logs = followed.result(timeout=60)
 
     assert len(before & after) >= 3, "the keeper, Packer and the provisioner live on"
-    assert message == "Packer: file.image: waiting"
+    assert SECRET.encode() not in commands, "a secret is on no command line"
+    assert b"packer" in commands
     assert starts.read_text() == "started\n"
     assert [Path(a["name"]).name for a in builder.artifacts("long")] == ["image.img"]
+    assert "file.image: waiting" in logs
+    assert "sandboxer: Packer ended with exit status 0" in logs, "following ends with the build"
     told = builder.sandboxer.ok("describe", "sandbox", "long")
     assert "RunningProvisioners" in told, "progress is told by events"
     builder.sandboxer.ok("delete", "sandbox", "long")
 
 
 @pytest.mark.timeout(180)
-def test_delete_during_a_build(builder: Builder) -> None:
-    """Packer and everything it started are asked to clean up, and then nothing is left."""
+def test_a_build_is_cancelled(builder: Builder) -> None:
+    """Packer and everything it started are asked to clean up, and then nothing of them is left."""
     cleaned, waits = builder.directory / "cleaned", builder.directory / "waits"
     packer.file_template(
         builder.template,
         [
-            f"trap 'touch {cleaned}; exit 1' TERM",
+            f"trap 'echo cleaned >>{cleaned}; exit 1' TERM",
             # Leaves its session and ignores what it is asked: for this there is force.
             "setsid sh -c 'trap : TERM; while :; do sleep 0.1; done' >/dev/null 2>&1 &",
             f"touch {waits}; while :; do sleep 0.1; done",
@@ -106,13 +125,20 @@ def test_delete_during_a_build(builder: Builder) -> None:
     builder.apply("doomed")
     builder.sandboxer.wait_until("the provisioner waits", waits.exists, timeout_s=60)
     uid = builder.uid("doomed")
-    alive = packer.processes_of(uid)
+    first = packer.processes_of(uid)
+    # Another wish takes the place of the first build, and then it is wished no more.
+    waits.unlink()
+    builder.apply("doomed", sync="again")
+    builder.sandboxer.wait_until("the second one waits", waits.exists, timeout_s=60)
+    second = packer.processes_of(uid)
 
     builder.sandboxer.ok("delete", "sandbox", "doomed")
 
-    assert alive
+    assert first
+    assert second
+    assert not set(first) & set(second), "there are never two builds"
     assert packer.processes_of(uid) == []
-    assert cleaned.exists(), "a provisioner has the time to clean up"
+    assert cleaned.read_text() == "cleaned\n" * 2, "a provisioner has the time to clean up"
     assert builder.builds() == []
     assert not Path(f"/tmp/sbx-{uid.replace('-', '')[:12]}").exists()
     assert not list(builder.work_root.glob("images/doomed-*/*"))
@@ -171,4 +197,25 @@ def test_hostile_inputs_are_refused_or_inert(builder: Builder) -> None:
         builder.sandboxer.run("delete", "sandbox", "hostile", "--ignore-not-found")
 
     assert not builder.proof.exists()
+    assert builder.builds() == []
+
+
+@pytest.mark.timeout(120)
+def test_the_example_works(builder: Builder) -> None:
+    """Every command that examples/07-packer-build shows ends with success."""
+    readme = (CHECKOUT / "examples/07-packer-build/README.md").read_text()
+    block = re.search(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert block
+    environment = os.environ | {
+        "SANDBOXER_DATA_DIR": str(builder.directory / "installation/data"),
+        "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
+    }
+
+    done = subprocess.run(
+        ["bash", "-euc", block[1]], cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sha256:" in done.stdout
     assert builder.builds() == []

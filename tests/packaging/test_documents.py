@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.kubectl import kubectl_program
+
 CHECKOUT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMAND_TIMEOUT_S = 120.0
@@ -51,7 +53,7 @@ def test_commands_of_a_document_work(page: Path, tmp_path: Path) -> None:
     environment = os.environ | {
         "HOME": str(tmp_path),
         "SANDBOXER_DATA_DIR": str(tmp_path / "data"),
-        "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{_tools(page, tmp_path)}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
     }
     background = []
     try:
@@ -64,6 +66,15 @@ def test_commands_of_a_document_work(page: Path, tmp_path: Path) -> None:
         for process in background:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(30)
+
+
+def _tools(page: Path, directory: Path) -> Path:
+    """Return a directory with the kubectl of the tests, when a page wants one."""
+    tools = directory / "tools"
+    tools.mkdir()
+    if any("kubectl" in line for line in _commands(page)):
+        (tools / "kubectl").symlink_to(kubectl_program())
+    return tools
 
 
 def _start(line: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -7,10 +7,14 @@ person installs them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests.rig.commands import as_root, is_root, say
 
@@ -85,21 +89,36 @@ def install_missing(programs: Mapping[str, str] = PROGRAMS) -> bool:
     Returns:
         Whether everything is there afterwards; what is not has been printed.
     """
-    missing = missing_packages(programs)
-    if missing:
+    if missing_packages(programs):
         reason = why_not()
         if reason:
             say(reason)
             return False
-        say(f"installing with apt-get: {' '.join(missing)}")
-        _apt("update")
-        _apt("install", "-y", "--no-install-recommends", *missing)
-        if "openssh-server" in missing:
-            _stop_machine_sshd()
+        with _alone():
+            _install(missing_packages(programs))
     left = missing_packages(programs)
     if left:
         say(f"still missing after apt-get: {' '.join(left)}")
     return not left
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other workers of the same run away: apt refuses to run twice."""
+    path = Path(tempfile.gettempdir()) / f"sandboxer-rig-{os.getuid()}.lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install(missing: list[str]) -> None:
+    if not missing:
+        return
+    say(f"installing with apt-get: {' '.join(missing)}")
+    _apt("update")
+    _apt("install", "-y", "--no-install-recommends", *missing)
+    if "openssh-server" in missing:
+        _stop_machine_sshd()
 
 
 def _apt(*arguments: str) -> None:

@@ -17,6 +17,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.rig import vm, vm_image
 from tests.rig.commands import RigError
@@ -140,7 +141,7 @@ def file_template(directory: Path, *shells: Sequence[str]) -> Path:
     return directory
 
 
-def qemu_template(directory: Path) -> dict[str, str]:
+def qemu_template(directory: Path) -> dict[str, Any]:
     """
     Write a template that boots a tiny VM with an empty disk and writes on it, in about ten seconds.
 

@@ -10,6 +10,8 @@ import click
 from sandboxer.cli.access import with_manager
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.logs import LogFormat, configure
+from sandboxer.cli.options import DURATION
+from sandboxer.units import Duration
 
 if TYPE_CHECKING:
     from sandboxer.api.server import Exposure
@@ -64,6 +66,14 @@ def controller() -> None:
     help="Another host name or address for the certificate; may be repeated.",
 )
 @click.option(
+    "--orphan-grace",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    metavar="DURATION",
+    help="Remove what carries our label on a host, and belongs to no sandbox, after this time.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -76,6 +86,7 @@ def run(
     log_format: LogFormat,
     listen: str | None,
     tls_names: tuple[str, ...],
+    orphan_grace: Duration,
     *,
     partial: bool,
     allow_empty: bool,
@@ -92,7 +103,13 @@ def run(
     exposure = _exposure(listen, tls_names)
 
     async def work(manager: Manager) -> int:
-        await manager.run(specs=specs, partial=partial, allow_empty=allow_empty, exposure=exposure)
+        await manager.run(
+            specs=specs,
+            partial=partial,
+            allow_empty=allow_empty,
+            exposure=exposure,
+            orphan_grace_s=orphan_grace.seconds,
+        )
         return Exit.OK
 
     return with_manager(work)

@@ -37,7 +37,7 @@ def host(name: str) -> int:
     """
 
     async def work(access: Access) -> int:
-        hosts = await _hosts(access.client, name)
+        hosts = await hosts_called(access.client, name)
         code = int(Exit.OK)
         for number, each in enumerate(hosts):
             write("\n" if number else "")
@@ -47,7 +47,27 @@ def host(name: str) -> int:
     return with_api(work, writes=True)
 
 
-async def _hosts(client: Client, name: str) -> list[Host]:
+@inspect.command()
+@click.option("--host", "name", metavar="NAME", default="", help="Only this host.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def stale(name: str, output: str) -> int:
+    """
+    Probe hosts and list what carries our label there and belongs to no sandbox.
+
+    Exit code 7 when a host does not answer: what is there is not known then.
+    """
+    from sandboxer.cli.stale import list_stale
+
+    return list_stale(name, output)
+
+
+async def hosts_called(client: Client, name: str) -> list[Host]:
+    """
+    Return one host, or all for an empty name, this machine first.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
     if not name:
         hosts = (await client.list(Host)).items
         return sorted(hosts, key=lambda h: (h.metadata.name != LOCAL_HOST, h.metadata.name))

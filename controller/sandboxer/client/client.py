@@ -227,6 +227,7 @@ class Client:
         namespace: str = "",
         *,
         uid: str = "",
+        resource_version: str = "",
         propagation: Propagation = "",
     ) -> R | None:
         """
@@ -237,6 +238,7 @@ class Client:
             name: Which.
             namespace: Which.
             uid: Only this one, not a namesake made since.
+            resource_version: Only if nobody changed it since.
             propagation: What becomes of objects it owns; empty is the server's default.
 
         Returns:
@@ -244,15 +246,31 @@ class Client:
 
         Raises:
             NotFoundError: There is none.
-            ConflictError: It is another one now.
+            ConflictError: It is another one now, or was changed.
         """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        options |= {"preconditions": {"uid": uid}} if uid else {}
+        conditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {name: value for name, value in conditions.items() if value}:
+            options["preconditions"] = given
         options |= {"propagationPolicy": propagation} if propagation else {}
         path = path_of(kind, namespace, name)
         answer = await self._connection.request("DELETE", path, body=_encoded(options))
         document = self._document(answer)
         return None if document.get("kind") == "Status" else self._parsed(kind, document)
+
+    async def patch(self, resource: R, change: Mapping[str, Any]) -> R:
+        """
+        Change fields of an object as it was read, by a JSON merge patch.
+
+        Raises:
+            ConflictError: Somebody changed it since.
+        """
+        kind, metadata = type(resource), resource.metadata
+        path = path_of(kind, metadata.namespace, metadata.name)
+        read = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+        patch = {**change, "metadata": read}
+        answer = await self._write("PATCH", path, patch, content_type=MERGE)
+        return self._parsed(kind, self._document(answer))
 
     async def scale(
         self, kind: type[Resource], name: str, namespace: str, replicas: int
@@ -281,14 +299,14 @@ class Client:
         )
         return str(metadata_of(self._document(answer)).get("resourceVersion") or "")
 
-    async def read(self, model: type[M], path: str) -> M:
+    async def read(self, model: type[M], path: str, *, method: str = "GET") -> M:
         """
         Return what is at a path that is no object of a kind, as its model.
 
         Raises:
             SandboxerError: The server refused.
         """
-        return self._parsed(model, await self.document(path))
+        return self._parsed(model, await self.document(path, method=method))
 
     async def log(
         self, path: str, *, container: str = "", follow: bool = False, tail: int | None = None

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -275,11 +275,9 @@ def _merged_resources(own: Resources, profile: Resources) -> Resources:
 
 
 def _expires_at(sandbox: Sandbox, profile: Profile) -> datetime | None:
-    ttl = sandbox.spec.lifetime.ttl or profile.spec.lifetime.ttl
-    created = sandbox.metadata.creation_timestamp
-    if ttl is None or created is None:
-        return None
-    return (created + timedelta(seconds=ttl.seconds)).replace(microsecond=0)
+    own, created = sandbox.spec.lifetime, sandbox.metadata.creation_timestamp
+    lifetime = own if own.is_limited else profile.spec.lifetime
+    return lifetime.end(created) if created is not None else None
 
 
 def _ready_timeout_s(sandbox: Sandbox, profile: Profile) -> float:

@@ -9,6 +9,7 @@ from functools import partial
 
 from sandboxer.clock import Clock
 from sandboxer.engine.catalog import ExtensionPass, ProfilePass
+from sandboxer.engine.clockwatch import CLOCK_WATCH, ClockWatch
 from sandboxer.engine.collecting import Collector
 from sandboxer.engine.hosts import HostPass
 from sandboxer.engine.journal import Journal
@@ -16,11 +17,13 @@ from sandboxer.engine.leasing import Leasing
 from sandboxer.engine.members import POOL, Members
 from sandboxer.engine.newhosts import NewHosts
 from sandboxer.engine.observer import Observer
+from sandboxer.engine.orphans import Orphans
 from sandboxer.engine.ownership import OWNER, Ownership
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.pools import PoolPass
 from sandboxer.engine.queue import KeyedQueue
 from sandboxer.engine.reconcile import Reconciler
+from sandboxer.engine.stale import Reaper
 from sandboxer.engine.wakeups import RESYNC, Resync, Wakeups
 from sandboxer.engine.worker import DEFAULT_WORKERS, Workers
 from sandboxer.kinds.meta import Key
@@ -52,6 +55,7 @@ class Engine:
         default_host: Host for sandboxes that name none.
         wants: Keys this engine works on; a command that waits wants its own only.
         workers: Passes at the same time.
+        orphan_grace_s: Seconds after which orphans are reaped; None leaves them to the controller.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Engine:
         default_host: str | None = None,
         wants: Callable[[Key], bool] = lambda _key: True,
         workers: int = DEFAULT_WORKERS,
+        orphan_grace_s: float | None = None,
     ) -> None:
         rng = random.Random()  # noqa: S311 - jitter is no secret
         events = EventRecorder(store, clock)
@@ -105,6 +110,20 @@ class Engine:
             clock=clock,
             rng=rng,
         )
+        if orphan_grace_s is not None:
+            reaper = Reaper(
+                store, observer, extensions=registry.extensions, locks=locks, events=events
+            )
+            hosts.orphans = Orphans(
+                store=store,
+                observer=observer,
+                extensions=registry.extensions,
+                placements=self.placements,
+                reaper=reaper,
+                events=events,
+                clock=clock,
+                grace_s=orphan_grace_s,
+            )
         self.workers = Workers(
             self.queue,
             {
@@ -114,6 +133,7 @@ class Engine:
                     store=store, registry=registry, events=events, clock=clock
                 ),
                 RESYNC.kind: Resync(self.wakeups),
+                CLOCK_WATCH.kind: ClockWatch(clock, self.wakeups.wall_clock_set),
             },
             locks=locks,
             rng=rng,

@@ -24,7 +24,8 @@ def evidence_of(sandbox: Sandbox, status: SandboxStatus) -> dict[str, str]:
 
 
 def _is_ill(seen: ResourceSeen) -> bool:
-    return seen.state.lower() not in _WELL or seen.health == "unhealthy"
+    done = seen.ending is not None and seen.ending.exit_code == 0 and not seen.detail
+    return seen.health == "unhealthy" or (seen.state.lower() not in _WELL and not done)
 
 
 def _order(seen: ResourceSeen) -> tuple[bool, str]:

@@ -8,13 +8,14 @@ changed, for a write per host and probe would be most of what an idle controller
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sandboxer.clock import Clock
 from sandboxer.engine.conditions import Fact, stated
 from sandboxer.engine.observer import HostReport, Observer
+from sandboxer.engine.orphans import Orphans
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.sight import CANNOT_OBSERVE
@@ -47,6 +48,8 @@ class HostPass:
     """Takes the sandboxes of a host when it is first seen, or seen again."""
     clock: Clock
     rng: random.Random
+    orphans: Orphans | None = None
+    """Reaped after probes; None leaves them to the controller."""
     _last: dict[str, tuple[bool, frozenset[str]]] = field(default_factory=dict)
     """By host: whether it answered this process, and for which extensions."""
 
@@ -55,6 +58,7 @@ class HostPass:
         host = self.store.get(Host, key.name)
         if host is None:
             self._last.pop(key.name, None)
+            self._lose_orphans(key.name)
             await self.observer.forget(key.name)
             return Done()
         placed = self.placements.on_host(key.name)
@@ -68,15 +72,18 @@ class HostPass:
             report = await self.observer.probe(host, extensions=extensions)
         except (TransientError, TerminalError, InvalidSpecError) as error:
             answered = False
+            self._lose_orphans(key.name)
             status = self._unreachable(host, error)
         else:
             answered = True
-            status = self._reachable(host, report)
+            status = self._reachable(host, report, await self._orphans(host, extensions, report))
         await self._write(host, status)
         if self._last.get(key.name) != (answered, extensions):
             # NOTE: after the write, so that a sandbox's pass reads the host as it is now.
             self._last[key.name] = (answered, extensions)
             self.wake(placed)
+        if answered and self.orphans is not None:
+            await self.orphans.clean(host, in_use=extensions)
         interval_s = host.spec.probe_interval.seconds
         return Done(after_s=interval_s * self.rng.uniform(1 - JITTER, 1 + JITTER))
 
@@ -86,7 +93,18 @@ class HostPass:
         if host is not None:
             await self._write(host, self._unreachable(host, error))
 
-    def _reachable(self, host: Host, report: HostReport) -> HostStatus:
+    async def _orphans(
+        self, host: Host, in_use: frozenset[str], report: HostReport
+    ) -> Mapping[str, Fact]:
+        if self.orphans is None:
+            return {}
+        return await self.orphans.note(host, in_use=in_use, problems=report.problems)
+
+    def _lose_orphans(self, host_name: str) -> None:
+        if self.orphans is not None:
+            self.orphans.forget(host_name)
+
+    def _reachable(self, host: Host, report: HostReport, orphans: Mapping[str, Fact]) -> HostStatus:
         now = self.clock.now()
         status = host.status.model_copy(
             update={
@@ -98,6 +116,7 @@ class HostPass:
         facts = {
             "Reachable": Fact("True", "Answers", "The last probe succeeded."),
             "Ready": self._readiness(host, report),
+            **orphans,
         }
         status = stated(status, facts, generation=host.metadata.generation, now=now)
         last = host.status.last_probe_time

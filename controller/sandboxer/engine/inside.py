@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from sandboxer.clock import Clock
 from sandboxer.engine.desired import with_secrets
 from sandboxer.engine.observer import HostReport
 from sandboxer.engine.sight import Sight
-from sandboxer.errors import TerminalError, TransientError
+from sandboxer.engine.stale import Reaper, stale_of
+from sandboxer.errors import TerminalError, TransientError, Waiting
 from sandboxer.extension import Capability, Extension, Instance, Observation
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.registry import Registry
 from sandboxer.session import Session
-from sandboxer.store import Store
+from sandboxer.store import EventRecorder, KeyLocks, Store
 from sandboxer.telemetry import Telemetry
 
 
@@ -34,12 +36,29 @@ class Entrance:
         store: Says where a sandbox was placed.
         registry: The extensions that are loaded.
         telemetry: The way to the hosts.
+        locks: Shared with other processes on the same store.
+        clock: Dates what is recorded.
     """
 
-    def __init__(self, store: Store, registry: Registry, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        telemetry: Telemetry,
+        *,
+        locks: KeyLocks,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._registry = registry
         self._telemetry = telemetry
+        self._reaper = Reaper(
+            store,
+            telemetry,
+            extensions=registry.extensions,
+            locks=locks,
+            events=EventRecorder(store, clock),
+        )
 
     async def enter(self, sandbox: Sandbox, *, needs: Capability) -> Inside:
         """
@@ -81,3 +100,30 @@ class Entrance:
         extensions = frozenset(self._registry.extensions)
         report = await self._telemetry.probe(host, extensions=extensions)
         return report, self._telemetry.inventory(host.metadata.name)
+
+    async def reap(self, host: Host, uid: str, *, extension: str, by: str) -> bool:
+        """
+        Take something stale away that a person wants away; what is not stale is left.
+
+        Args:
+            host: As stored.
+            uid: What it carries.
+            extension: Which lists it.
+            by: Who wants it.
+
+        Returns:
+            Whether it was taken away.
+
+        Raises:
+            TransientError: Somebody works on the sandbox of that name.
+            TerminalError: It must not be taken away, or the extension is not loaded.
+            UnreachableError: The host does not answer.
+        """
+        seen = await self._telemetry.refresh(extension, host, uid)
+        found = stale_of(self._store, host, [seen])
+        if not found:
+            return False
+        try:
+            return await self._reaper.reap(found[0], host, because=f"{by} had it removed.")
+        except Waiting as busy:
+            raise TransientError(busy.message, reason="Busy", remedy="Ask again.") from busy

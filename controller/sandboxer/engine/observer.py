@@ -68,6 +68,16 @@ class Observer(Protocol):
         """Return what is known, from memory."""
         ...
 
+    def listed(self, extension: str, host_name: str, /) -> Collection[Observation] | None:
+        """Return all of this installation that a probe has seen, from memory; None is unknown."""
+        ...
+
+    async def survey(
+        self, extension: str, host: Host, /, environment: str | None = None
+    ) -> Collection[Observation]:
+        """Ask an extension now for everything there, and remember nothing of it."""
+        ...
+
     async def refresh(self, extension: str, host: Host, uid: str, /) -> Observation:
         """Look at one sandbox now; raises UnreachableError."""
         ...

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from sandboxer.engine.lifetime import next_moment_in
 from sandboxer.kinds.meta import Key
 
 
@@ -30,14 +31,14 @@ class Placed:
     """Empty as long as nothing was chosen."""
     ports: tuple[int, ...]
     """Host ports leased to it."""
-    expires_at: datetime | None
+    next_moment: datetime | None
+    """When its lifetime has to be thought of; None is never."""
 
 
 def placed_from(key: Key, body: bytes) -> Placed:
     """Read what the index needs from the JSON document of a Sandbox."""
     document = json.loads(body)
     metadata, status = document["metadata"], document.get("status", {})
-    expires_at = status.get("expiresAt")
     return Placed(
         key=key,
         uid=metadata.get("uid", ""),
@@ -47,7 +48,7 @@ def placed_from(key: Key, body: bytes) -> Placed:
         extension=status.get("extension", ""),
         host=status.get("host", ""),
         ports=tuple(status.get("ports", {}).values()),
-        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
+        next_moment=next_moment_in(document),
     )
 
 
@@ -95,6 +96,10 @@ class Placements:
     def keys(self) -> Collection[Key]:
         """Return all sandboxes."""
         return self._by_key.keys()
+
+    def mortal(self) -> Collection[Key]:
+        """Return the sandboxes whose lifetime ends."""
+        return [key for key, placed in self._by_key.items() if placed.next_moment is not None]
 
     def on_host(self, host: str) -> Collection[Key]:
         """Return the sandboxes placed on a host."""

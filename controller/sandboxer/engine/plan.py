@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from sandboxer.engine import lifetime
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Observation
 from sandboxer.kinds.meta import FINALIZER
@@ -26,7 +27,7 @@ from sandboxer.kinds.sandbox import Sandbox
 
 StepName = Literal[
     "Admit", "Refuse", "Route", "Provision", "WaitReady", "Repair", "Report", "Suspend", "Resume",
-    "Relocate", "Expire", "Teardown", "Forget", "Hold", "Stall", "Refresh", "Nothing",
+    "Relocate", "Warn", "Expire", "Teardown", "Forget", "Hold", "Stall", "Refresh", "Nothing",
 ]  # fmt: skip
 
 ISOLATION_TOO_WEAK = "IsolationTooWeak"
@@ -87,15 +88,14 @@ def next_step(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one ret
     if sandbox.metadata.deletion_timestamp is not None:
         return _delete(situation)
     wanted = situation.wanted
-    expires_at = sandbox.status.expires_at
-    if isinstance(wanted, InvalidSpecError):
-        if _is_over(expires_at, situation.now):
-            return _expire(expires_at)
-        return Step(name="Refuse", reason=wanted.reason, message=str(wanted))
-    if not _is_admitted(sandbox, wanted):
+    if isinstance(wanted, Wanted) and not _is_admitted(sandbox, wanted):
         return Step(name="Admit", reason="Accepted", message="The document is valid.")
-    if _is_over(expires_at, situation.now):
-        return _expire(expires_at)
+    if _is_over(sandbox, situation.now):
+        return _expire(sandbox)
+    if lifetime.is_unwarned(sandbox, situation.now):
+        return _warn(sandbox)
+    if isinstance(wanted, InvalidSpecError):
+        return Step(name="Refuse", reason=wanted.reason, message=str(wanted))
     if not sandbox.status.extension:
         return Step(name="Route", reason="NotRouted", message="Nothing is chosen yet.")
     if situation.observation is None and (was_acted_on(sandbox) or not wanted.placement_objection):
@@ -221,15 +221,23 @@ def _hold(situation: Situation) -> Step:
     return Step(name="Hold", reason=situation.unknown_reason, message=situation.unknown_message)
 
 
-def _expire(expires_at: datetime | None) -> Step:
+def _warn(sandbox: Sandbox) -> Step:
+    # What waits for a person is not tried again because its end is near.
+    after_s = None if sandbox.status.is_true("Stalled") else 0.0
+    message = lifetime.warning(sandbox)
+    return Step(name="Warn", reason=lifetime.WARNED, message=message, after_s=after_s)
+
+
+def _expire(sandbox: Sandbox) -> Step:
     return Step(
         name="Expire",
         reason="Expired",
-        message=f"Its lifetime ended at {expires_at:%Y-%m-%dT%H:%M:%SZ}.",
+        message=f"Its lifetime ended at {sandbox.status.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
     )
 
 
-def _is_over(expires_at: datetime | None, now: datetime) -> bool:
+def _is_over(sandbox: Sandbox, now: datetime) -> bool:
+    expires_at = sandbox.status.expires_at
     return expires_at is not None and now >= expires_at
 
 

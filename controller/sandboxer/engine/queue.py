@@ -24,6 +24,7 @@ from collections import deque
 from typing import NamedTuple
 
 from sandboxer.clock import Clock
+from sandboxer.engine.trigger import stronger
 from sandboxer.kinds.meta import Key
 
 PRIORITY_CHANGE = 0
@@ -98,12 +99,15 @@ class KeyedQueue:
             key: Which object.
             priority: Higher is handed out first.
             after_s: Seconds from now before which it is not handed out; 0 or less means now.
-            trigger: What woke it; of several the first that is due is kept.
+            trigger: What woke it, see `trigger.py`; of several the strongest is kept.
         """
         if self._closed:
             return
-        if trigger and (key not in self._triggers or (after_s <= 0 and key not in self._dirty)):
-            self._triggers[key] = trigger
+        if trigger:
+            # What only waits for its time is overtaken by what is due now.
+            waits = after_s <= 0 and key in self._delayed
+            before = "" if waits else self._triggers.get(key, "")
+            self._triggers[key] = stronger(before, trigger)
         if after_s > 0:
             self._delay(key, priority, after_s)
             return

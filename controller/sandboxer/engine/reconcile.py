@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sandboxer.clock import Clock
-from sandboxer.engine import record
+from sandboxer.engine import lifetime, record
 from sandboxer.engine.desired import with_secrets
 from sandboxer.engine.journal import Journal
 from sandboxer.engine.leasing import Leasing
@@ -45,10 +45,6 @@ ACTION_LIMIT_S = 1800.0
 
 # Seconds for one readiness check, which looks once.
 CHECK_LIMIT_S = 120.0
-
-# Seconds; longest delay until an expiry is looked at again, so that a wall clock that was set
-# forward is noticed within this time.
-EXPIRY_CHECK_S = 600.0
 
 # Steps that follow from what is *not* there; see "Seeing is believing".
 JUDGED_BY_SIGHT = frozenset({"Repair", "Report", "Route", "Forget"})
@@ -249,9 +245,9 @@ class Reconciler:
         return await self.observer.refresh(sight.known_extension.name, sight.known_host, uid)
 
     def _done(self, sandbox: Sandbox, *, after_s: float | None = None) -> Done:
-        """Come back in time for the expiry, if not earlier."""
-        expires_at = sandbox.status.expires_at
-        if expires_at is None or sandbox.metadata.deletion_timestamp is not None:
+        """Come back in time for the expiry and its announcement, if not earlier."""
+        moment = lifetime.next_moment(sandbox)
+        if moment is None:
             return Done(after_s=after_s)
-        left_s = max(0.0, (expires_at - self.clock.now()).total_seconds())
-        return Done(after_s=min(left_s, EXPIRY_CHECK_S, after_s if after_s is not None else left_s))
+        left_s = max(0.0, (moment - self.clock.now()).total_seconds())
+        return Done(after_s=min(left_s, after_s if after_s is not None else left_s))

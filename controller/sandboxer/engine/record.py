@@ -51,6 +51,9 @@ def admitted(
     facts = {"Accepted": Fact("True", "Accepted", "The document is valid.")}
     expires = f"It expires at {wish.expires_at:%Y-%m-%dT%H:%M:%SZ}." if wish.expires_at else ""
     facts["Expired"] = Fact("False", "Alive", expires or "It lives until it is deleted.")
+    if sandbox.status.expires_at == wish.expires_at:
+        # A warning that was given stays given.
+        facts["Expired"] = kept(sandbox.status, "Expired", facts["Expired"])
     facts["Reconciling"] = Fact("True", "Accepted", "The document was accepted.")
     if sandbox.status.condition("Stalled") is None or sandbox.status.is_true("Stalled"):
         facts["Stalled"] = _NOT_STALLED
@@ -309,13 +312,22 @@ def expired(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
     return _say(sandbox, {"Expired": Fact("True", step.reason, step.message)}, now)
 
 
-def said(sandbox: Sandbox, step: Step, seen: Observation | None, now: datetime) -> SandboxStatus:
+def warned(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
+    """State that its lifetime ends soon."""
+    return _say(sandbox, {"Expired": Fact("False", step.reason, step.message)}, now)
+
+
+def said(  # noqa: PLR0911 - a table, one return a row
+    sandbox: Sandbox, step: Step, seen: Observation | None, now: datetime
+) -> SandboxStatus:
     """Return the status after a step that only says something."""
     match step.name:
         case "Refuse":
             return refused(sandbox, step, now)
         case "Stall":
             return stalled(sandbox, step, now)
+        case "Warn":
+            return warned(sandbox, step, now)
         case "Hold" if step.reason != "NotObserved":
             return held(sandbox, step, now)
         case "Report" if seen is not None:

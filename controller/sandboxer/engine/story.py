@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from sandboxer.engine import lifetime
 from sandboxer.engine.conditions import restated
 from sandboxer.engine.evidence import evidence_of
 from sandboxer.kinds.host import Host, HostStatus
@@ -243,11 +244,18 @@ def _warning(scene: _Scene, type_: str) -> News:
     )
 
 
+def _expires_soon(scene: _Scene) -> News | None:
+    expired = restated(scene.before, scene.after, "Expired")
+    if expired is None or expired.reason != lifetime.WARNED:
+        return None
+    return News(reason=expired.reason, message=expired.message, type="Warning")
+
+
 def _expired(scene: _Scene) -> News | None:
     if not scene.became("Expired"):
         return None
-    lifetime = scene.sandbox.spec.lifetime
-    evidence = {"ttl": str(lifetime.ttl)} if lifetime.ttl is not None else {}
+    ttl = scene.sandbox.spec.lifetime.ttl
+    evidence = {"ttl": str(ttl)} if ttl is not None else {}
     message = f"{scene.message('Expired')} It is deleted."
     return News(reason="Expired", message=message, evidence=evidence)
 
@@ -261,5 +269,5 @@ def _torn_down(scene: _Scene) -> News | None:
 
 _CHAPTERS: tuple[Callable[[_Scene], News | None], ...] = (
     _accepted, _routed, _host, _drifted, _begun, _made, _rested, _ready, _waiting, _failed,
-    _expired, _torn_down,
+    _expires_soon, _expired, _torn_down,
 )  # fmt: skip

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable
 
 from sandboxer.clock import Clock
+from sandboxer.engine.clockwatch import CLOCK_WATCH, CLOCK_WATCH_S
 from sandboxer.engine.members import POOL, Members
 from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
@@ -116,6 +117,7 @@ class Wakeups:
             self.wake((e.key for e in self._store.entries(kind)), priority=PRIORITY_RESYNC)
         self.resync()
         self._queue.add(RESYNC, priority=PRIORITY_RESYNC, after_s=RESYNC_S)
+        self._queue.add(CLOCK_WATCH, after_s=CLOCK_WATCH_S)
 
     def stop(self) -> None:
         """Follow nothing any more."""
@@ -129,6 +131,10 @@ class Wakeups:
         pools = [entry.key for entry in self._store.entries(POOL)]
         owners = map(owner_key, self._ownership.owners())
         self.wake([*self._placements.keys(), *pools, *owners], priority=PRIORITY_RESYNC)
+
+    def wall_clock_set(self) -> None:
+        """Queue every sandbox whose lifetime ends: waiting was for another wall clock."""
+        self.wake(self._placements.mortal(), trigger="expiry")
 
     def wake(
         self, keys: Iterable[Key], *, priority: int = PRIORITY_CHANGE, trigger: str = ""
@@ -170,8 +176,8 @@ class Wakeups:
         before = self._placements.put(placed)
         if before is None or _wish(before) != _wish(placed):
             self.wake([key], trigger=_trigger(before, placed))
-        elif placed.expires_at is not None and not placed.deleting and self._is_wanted(key):
-            left_s = (placed.expires_at - self._clock.now()).total_seconds()
+        elif placed.next_moment is not None and self._is_wanted(key):
+            left_s = (placed.next_moment - self._clock.now()).total_seconds()
             self._queue.add(key, after_s=max(0.0, left_s))
         if before is not None and before.host != placed.host:
             if before.host:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from sandboxer.kinds.meta import Column, Model, Resource, Timestamp
+from sandboxer.kinds.meta import Column, MicroTimestamp, Model, Resource, Timestamp
 
 
 class ObjectReference(Model):
@@ -68,7 +68,7 @@ class Event(Resource):
     """Last time."""
     source: EventSource = EventSource()
     """Who noticed."""
-    event_time: Timestamp | None = None
+    event_time: MicroTimestamp | None = None
     """When it happened, as newer clients of Kubernetes write it."""
     reporting_component: str | None = None
     """Who noticed, as newer clients write it."""

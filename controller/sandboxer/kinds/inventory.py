@@ -21,6 +21,26 @@ class FoundSandbox(Model):
     resources: tuple[ResourceSeen, ...] = ()
     owned: bool
     """Whether the store has a sandbox with this uid; if not, it is an orphan."""
+    extension: str = ""
+    """As its label says."""
+    stale: Literal["", "NoSandbox", "PlacedElsewhere"] = ""
+    """Why it should not be there: an orphan, or a copy of a sandbox that is elsewhere."""
+    evidence: str = ""
+    """What that follows from, as a sentence."""
+    objection: str = ""
+    """Why it is not removed nevertheless, as a sentence."""
+    remembered: bool = True
+    """Whether the store knows that sandbox, living or gone; if not, the controller leaves it alone."""
+
+
+class Reaping(Model):
+    """What became of one thing that was to be removed: the answer of `hosts/NAME/reap`."""
+
+    api_version: Literal["sandboxer.dev/v1alpha1"] = API_VERSION
+    kind: Literal["Reaping"] = "Reaping"
+    uid: str
+    removed: bool
+    """Whether it was there, was stale, and is gone."""
 
 
 class HostInventory(Model):

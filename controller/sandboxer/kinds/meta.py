@@ -23,6 +23,9 @@ API_VERSION: Final = "sandboxer.dev/v1alpha1"
 FINALIZER = f"{GROUP}/teardown"
 """Held by a Sandbox from admission until nothing of it is left on its backend."""
 
+LABEL_SOURCE: Final = f"{GROUP}/source"
+"""Label: id of the source that applies this object, and that alone may prune it."""
+
 # RFC 1123 subdomain, as Kubernetes checks metadata.name; 63 instead of 253 characters because
 # names become parts of labels and paths.
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
@@ -39,12 +42,20 @@ def _rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _rfc3339_micro(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 Namespace = Annotated[str, Field(pattern=NAMESPACE_PATTERN, max_length=63)]
 LabelKey = Annotated[str, Field(pattern=LABEL_KEY_PATTERN, max_length=317)]
 LabelValue = Annotated[str, Field(pattern=LABEL_VALUE_PATTERN, max_length=63)]
 Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
 """A point in time; written as RFC 3339 in UTC with whole seconds, as Kubernetes does."""
+MicroTimestamp = Annotated[
+    AwareDatetime, PlainSerializer(_rfc3339_micro, return_type=str, when_used="json")
+]
+"""The same with six digits after the second: clients of Kubernetes refuse to read fewer."""
 
 
 class Model(BaseModel):

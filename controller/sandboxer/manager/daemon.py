@@ -1,4 +1,4 @@
-"""The daemon: sources, engine, API and housekeeping in one task group, ended by a signal."""
+"""The daemon: sources, engine, sinks, API and housekeeping in one task group, ended by a signal."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from sandboxer.clock import Clock
 from sandboxer.errors import ConflictError, TerminalError
 from sandboxer.manager.builtins import builtin_resources, register_builtins
 from sandboxer.manager.engine import running
+from sandboxer.sinks.configuration import configured_sinks
+from sandboxer.sinks.sinks import Sinks
 from sandboxer.sources.directory import DirectorySource
 from sandboxer.store import KeyLocks
 
@@ -36,8 +38,16 @@ EXPOSED = "The API can be reached from other machines; whoever has an admin's to
 class Daemon:
     """One run of the controller over an open manager."""
 
-    def __init__(self, manager: Manager, locks: KeyLocks, clock: Clock) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        locks: KeyLocks,
+        clock: Clock,
+        *,
+        orphan_grace_s: float | None = None,
+    ) -> None:
         self._manager = manager
+        self._orphan_grace_s = orphan_grace_s
         self._locks = locks
         self._clock = clock
         self._stopping = asyncio.Event()
@@ -64,6 +74,7 @@ class Daemon:
         Raises:
             ConflictError: There is a controller already, or the port is taken.
             TerminalError: The address or a certificate cannot be used.
+            InvalidSpecError: A sink cannot be used.
         """
         self._become_controller()
         manager = self._manager
@@ -74,16 +85,22 @@ class Daemon:
             manager.settings.socket_path,
             (endpoint, tokens) if endpoint else None,
         )
+        sinks = self._sinks()
         async with server.serving():
             sources = self._sources(specs, partial=partial, allow_empty=allow_empty)
-            await self._work(server, sources, self._facts(specs, endpoint))
+            await self._work(server, sources, sinks, self._facts(specs, endpoint))
         logger.info("The controller has stopped")
 
     async def _work(
-        self, server: APIServer, sources: Sequence[DirectorySource], facts: Mapping[str, object]
+        self,
+        server: APIServer,
+        sources: Sequence[DirectorySource],
+        sinks: Sinks,
+        facts: Mapping[str, object],
     ) -> None:
         """Do everything but serving; requests are let in once there is something to be served."""
         manager = self._manager
+        await sinks.register()
         await register_builtins(manager.store, builtin_resources(manager.registry))
         # What was loaded lives as long as the process; the collector need not look at it again.
         gc.collect()
@@ -91,7 +108,9 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(source.run(), name=source.source) for source in sources]
             background.append(tasks.create_task(self._compact(), name="compaction"))
-            async with running(manager.engine(lambda _: True)) as reconciling:
+            background.append(tasks.create_task(sinks.run(), name="sinks"))
+            engine = manager.engine(lambda _: True, orphan_grace_s=self._orphan_grace_s)
+            async with running(engine) as reconciling:
                 self._listen_to_signals()
                 server.open()
                 self._report_start(facts)
@@ -141,6 +160,13 @@ class Daemon:
         ]  # fmt: skip
         # A directory named twice is one source: two would write the same inventory.
         return list({source.source: source for source in sources}.values())
+
+    def _sinks(self) -> Sinks:
+        """Return who is told what happens, with a remark for each that is told in the clear."""
+        found = configured_sinks(self._manager.settings)
+        if plain := ",".join(sink.name for sink in found if not sink.is_encrypted):
+            self._remarks["Events are sent over http, which others can read"] = {"sinks": plain}
+        return Sinks(self._manager.store, found, clock=self._clock)
 
     def _facts(self, specs: Sequence[Path], endpoint: Endpoint | None) -> Mapping[str, object]:
         """Return what is said once everything runs."""

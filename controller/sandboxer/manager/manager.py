@@ -97,7 +97,9 @@ class Manager:
             )
         return self._telemetry
 
-    def engine(self, wants: Callable[[Key], bool]) -> Engine:
+    def engine(
+        self, wants: Callable[[Key], bool], *, orphan_grace_s: float | None = None
+    ) -> Engine:
         """Return an engine that works on the keys it wants; it has not started."""
         from sandboxer.engine import Engine
 
@@ -109,6 +111,7 @@ class Manager:
             clock=self._clock,
             default_host=self.settings.host,
             wants=wants,
+            orphan_grace_s=orphan_grace_s,
         )
 
     def controller_running(self) -> bool:
@@ -140,7 +143,9 @@ class Manager:
         """The way into sandboxes, for this process."""
         from sandboxer.engine.inside import Entrance
 
-        return Entrance(self.store, self.registry, self.telemetry)
+        return Entrance(
+            self.store, self.registry, self.telemetry, locks=self._locks, clock=self._clock
+        )
 
     async def run(
         self,
@@ -149,6 +154,7 @@ class Manager:
         partial: bool = False,
         allow_empty: bool = False,
         exposure: Exposure | None = None,
+        orphan_grace_s: float | None = None,
     ) -> None:
         """
         Be the controller of this data directory until SIGTERM or SIGINT.
@@ -158,13 +164,14 @@ class Manager:
             partial: Apply what is right in a directory although something in it is wrong.
             allow_empty: An empty directory means that nothing is wanted.
             exposure: Where to serve the API on the network; None serves the Unix socket only.
+            orphan_grace_s: Seconds after which orphans are reaped; None never reaps them.
 
         Raises:
             ConflictError: There is a controller already, or the port is taken.
         """
         from sandboxer.manager.daemon import Daemon
 
-        daemon = Daemon(self, self._locks, self._clock)
+        daemon = Daemon(self, self._locks, self._clock, orphan_grace_s=orphan_grace_s)
         await daemon.run(specs, partial=partial, allow_empty=allow_empty, exposure=exposure)
 
     async def settle(

@@ -38,6 +38,10 @@ class LateEntrance:
         """Do as `sandboxer.engine.inside.Entrance.look`."""
         return await self._manager.entrance.look(host)
 
+    async def reap(self, host: Host, uid: str, *, extension: str, by: str) -> bool:
+        """Do as `sandboxer.engine.inside.Entrance.reap`."""
+        return await self._manager.entrance.reap(host, uid, extension=extension, by=by)
+
 
 @asynccontextmanager
 async def served_here(manager: Manager, *, checking: bool) -> AsyncIterator[Path]:

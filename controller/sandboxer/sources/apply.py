@@ -18,9 +18,9 @@ import yaml
 from sandboxer.clock import SystemClock
 from sandboxer.errors import ConflictError, InvalidSpecError, SandboxerError
 from sandboxer.kinds.catalog import DECLARABLE_KINDS
-from sandboxer.kinds.meta import Key, Resource
-from sandboxer.sources.merging import LABEL_SOURCE, Author, Document, document_of, looks_same, merge
-from sandboxer.store import Store
+from sandboxer.kinds.meta import LABEL_SOURCE, Key, Resource
+from sandboxer.sources.merging import Author, Document, document_of, looks_same, merge
+from sandboxer.store import Cause, Store
 from sandboxer.store.operations import Create, Update, key_of
 
 __all__ = [
@@ -72,9 +72,9 @@ class _Planned:
     """What is stored now."""
     adopts: bool
 
-    @property
-    def operation(self) -> Create | Update:
-        return Create(self.resource) if self.live is None else Update(self.resource)
+    def operation(self, source: str) -> Create | Update:
+        cause = Cause(f"source/{source}", "manifest") if source else Cause("user/local", "request")
+        return (Create if self.live is None else Update)(self.resource, cause)
 
     def done(self, key: Key, stored: Resource) -> Applied:
         if self.live is None:
@@ -214,7 +214,7 @@ async def _apply_once(
             planned[key] = plan
         else:
             outcomes[key] = plan
-    operations = [plan.operation for plan in planned.values()]
+    operations = [plan.operation(author.source) for plan in planned.values()]
     results = await store.write(operations, dry_run=dry_run) if operations else []
     for (key, plan), result in zip(planned.items(), results, strict=True):
         assert result is not None  # neither Create nor Update removes an object

@@ -37,7 +37,7 @@ from sandboxer.sources.documents import Document
 from sandboxer.sources.pruning import PrunePlan, is_ours, plan_prune
 from sandboxer.sources.snapshot import ParsedFile, Snapshot, document_digest, read_snapshot
 from sandboxer.sources.watching import DirectoryWatcher
-from sandboxer.store import EventRecorder, InventoryEntry, Store
+from sandboxer.store import Cause, EventRecorder, InventoryEntry, Store
 
 SUSPEND_ANNOTATION = f"{GROUP}/suspend"
 """`"true"` in a manifest: it is neither applied nor pruned for the time being."""
@@ -241,6 +241,7 @@ class DirectorySource:
     async def _delete(self, plan: PrunePlan) -> tuple[Key, ...]:
         """Ask for the planned deletions; an entry leaves the inventory once its object is gone."""
         deleted = []
+        gone = f"Its manifest is gone from {self._root}."
         for entry in plan.delete:
             live = self._live(entry.key)
             if live is None or not is_ours(entry, live, self.source):
@@ -250,12 +251,11 @@ class DirectorySource:
                 await self._store.delete(
                     type(live), entry.key.name, entry.key.namespace,
                     uid=entry.uid, resource_version=live.metadata.resource_version,
+                    cause=Cause(f"source/{self.source}", "manifest", because=gone),
                 )  # fmt: skip
             except (NotFoundError, ConflictError):
                 continue  # the next look judges it anew
-            await self._events.record(
-                live, "Pruned", f"Its manifest is gone from {self._root}, so it is deleted."
-            )
+            await self._events.record(live, "Pruned", f"{gone} So it is deleted.")
             deleted.append(entry.key)
         return tuple(deleted)
 

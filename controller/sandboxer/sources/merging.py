@@ -16,14 +16,11 @@ from pydantic_core import from_json, to_json
 
 from sandboxer import fields
 from sandboxer.errors import InvalidSpecError
-from sandboxer.kinds.meta import GROUP, Key, Resource
+from sandboxer.kinds.meta import GROUP, LABEL_SOURCE, Key, Resource
 from sandboxer.kinds.mistakes import mistakes_of
 from sandboxer.store import Entry
 
 Document = dict[str, Any]
-
-LABEL_SOURCE = f"{GROUP}/source"
-"""Label: id of the source that applies this object, and that alone may prune it."""
 
 # Annotation in which versions before 0.2 noted what an apply had set; dropped where it is met.
 _FORMER_NOTE = f"{GROUP}/last-applied"

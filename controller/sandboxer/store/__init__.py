@@ -1,5 +1,6 @@
 """The object store: durable, versioned objects, the locks of keys, and events."""
 
+from sandboxer.store.deliveries import Deliveries, DueLetter, Registration
 from sandboxer.store.entries import Change, Entry
 from sandboxer.store.events import EventRecorder
 from sandboxer.store.failures import ExpiredError
@@ -13,12 +14,15 @@ __all__ = [
     "Change",
     "Create",
     "Delete",
+    "Deliveries",
+    "DueLetter",
     "Entry",
     "EventRecorder",
     "ExpiredError",
     "InventoryEntry",
     "KeyLocks",
     "News",
+    "Registration",
     "Store",
     "Update",
     "UpdateStatus",

@@ -33,6 +33,7 @@ from sandboxer.store import statements
 from sandboxer.store.batches import run_many
 from sandboxer.store.entries import ChangeType, Document
 from sandboxer.store.operations import Cause, News
+from sandboxer.store.outbox import Letter, post
 from sandboxer.store.rules import Wish
 
 TOLD: Final = "Sandbox"
@@ -61,6 +62,14 @@ class _Row(NamedTuple):
     """JSON of the rest."""
     repeats: bool
     """Whether it may be the same as the one before, which then counts it."""
+    key: Key
+    document: Document
+    """The sandbox after it."""
+
+    @property
+    def letter(self) -> Letter:
+        """What sinks are told; the same story."""
+        return Letter(self.key, self.document, self.reason, self.message, self.phase, self.told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,8 @@ class Chronicle:
             }  # fmt: skip
             told = json.dumps({name: value for name, value in rest.items() if value})
             repeats = news.type == "Warning"
-            self._rows.append(_Row(uid, news.reason, _text(news.message), is_, told, repeats))
+            said = (uid, news.reason, _text(news.message), is_, told, repeats)
+            self._rows.append(_Row(*said, wish.key, after))
         if change == "DELETED":
             self._ended.append(_Ended(wish.key, after, wish.cause))
 
@@ -127,6 +137,7 @@ class Chronicle:
             statements.TRANSITION_ROW,
             list(self._numbered(new)),
         )
+        post(self._connection, self._now_s, [row.letter for row in new])
         run_many(
             self._connection,
             statements.WRITE_TOMBSTONES,

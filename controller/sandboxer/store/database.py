@@ -23,7 +23,7 @@ from sandboxer.errors import TerminalError
 from sandboxer.store import statements
 from sandboxer.store.failures import explain
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """Newest schema; the name of the last file in `migrations/versions`."""
 
 # Milliseconds to wait for another process's write transaction. Ours last milliseconds; five

@@ -270,6 +270,7 @@ def _updated(wish: Wish, stored: Document) -> Verdict:
         raise InvalidSpecError(
             f"{wish.key} is being deleted; no finalizer can be added ({', '.join(sorted(added))}).",
             field="metadata.finalizers",
+            reason="Forbidden",
         )
     document = {**wish.document, "metadata": {**kept, **metadata}}
     if "status" in stored:

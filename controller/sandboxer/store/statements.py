@@ -113,3 +113,69 @@ ADD_INVENTORY: Final = (
 DATA_VERSION: Final = "PRAGMA data_version"
 READ_SCHEMA: Final = "SELECT version_num FROM alembic_version"
 HAS_SCHEMA: Final = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
+
+READ_WANTED: Final = "SELECT name, words, namespaces FROM sinks"
+# Followed by LETTER_ROW for each letter. Only the first of a lane has a time at which it is due.
+POST_LETTERS: Final = """
+INSERT INTO outbox (
+    sink, uid, event_id, word, namespace, name, at, body, due_at, attempts, error
+) VALUES
+"""
+LETTER_ROW: Final = (
+    "(?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? OR EXISTS (SELECT 1 FROM outbox "
+    "WHERE sink = ? AND uid = ? AND dead_at IS NULL) THEN NULL ELSE ? END, 0, '')"
+)
+# `dead_at > 0` instead of `IS NOT NULL`, and `+`: so that SQLite takes the index of the dead.
+READ_SINKS: Final = """
+SELECT name, url, words, namespaces,
+    (SELECT count(*) FROM outbox WHERE sink = s.name AND dead_at IS NULL),
+    (SELECT count(*) FROM outbox WHERE +sink = s.name AND dead_at > 0),
+    (SELECT at FROM outbox WHERE sink = s.name AND dead_at IS NULL ORDER BY position LIMIT 1),
+    (SELECT error FROM outbox WHERE sink = s.name AND due_at IS NOT NULL AND error <> ''
+        ORDER BY due_at DESC LIMIT 1)
+FROM sinks AS s ORDER BY name
+"""
+WRITE_SINK: Final = (
+    "INSERT OR REPLACE INTO sinks (name, url, words, namespaces) VALUES (?, ?, ?, ?)"
+)
+REMOVE_SINK: Final = "DELETE FROM sinks WHERE name = ?"
+BURY_LETTERS: Final = (
+    "UPDATE outbox SET due_at = NULL, dead_at = ?, error = ? WHERE sink = ? AND dead_at IS NULL"
+)
+# A time that is further away than any pause means that the wall clock was set back since.
+DUE_LETTERS: Final = """
+SELECT position, sink, uid, event_id, at, body, attempts FROM outbox
+WHERE (sink = ? AND due_at <= ?) OR (sink = ? AND due_at > ?) ORDER BY position LIMIT ?
+"""
+NEXT_DUE: Final = "SELECT min(due_at) FROM outbox WHERE sink = ? AND due_at > ?"
+REMOVE_LETTER: Final = "DELETE FROM outbox WHERE position = ?"
+POSTPONE_LETTER: Final = (
+    "UPDATE outbox SET attempts = attempts + 1, due_at = ?, error = ? WHERE position = ?"
+)
+BURY_LETTER: Final = (
+    "UPDATE outbox SET attempts = attempts + 1, due_at = NULL, dead_at = ?, error = ? "
+    "WHERE position = ?"
+)
+# The first of a lane is due, unless it already waits for its time.
+NEXT_IN_LANE: Final = """
+UPDATE outbox SET due_at = coalesce(due_at, ?) WHERE position = (
+    SELECT min(position) FROM outbox WHERE sink = ? AND uid = ? AND dead_at IS NULL)
+"""
+DEAD_LETTERS: Final = """
+SELECT position, sink, uid, event_id, word, namespace, name, at, attempts, dead_at, error
+FROM outbox WHERE dead_at > 0 AND (? = '' OR sink = ?) ORDER BY position LIMIT ?
+"""
+REVIVABLE_LANES: Final = """
+SELECT DISTINCT sink, uid FROM outbox WHERE dead_at > 0 AND (? = '' OR sink = ?)
+    AND (? = 0 OR position = ?) AND sink IN (SELECT name FROM sinks)
+"""
+REVIVE_LETTERS: Final = """
+UPDATE outbox SET dead_at = NULL, due_at = NULL, attempts = 0
+WHERE dead_at > 0 AND sink = ? AND uid = ? AND (? = 0 OR position = ?)
+"""
+FORGET_LETTERS: Final = """
+DELETE FROM outbox WHERE position IN (
+    SELECT position FROM outbox WHERE dead_at > 0 AND (dead_at < ? OR position <= coalesce(
+        (SELECT position FROM outbox WHERE dead_at > 0
+            ORDER BY +position DESC LIMIT 1 OFFSET ?), -1)) LIMIT ?)
+"""

@@ -24,6 +24,7 @@ from sandboxer.kinds.story import Tombstone, Transition
 from sandboxer.store import chronicle, history, retention
 from sandboxer.store.cache import Cache
 from sandboxer.store.database import Database
+from sandboxer.store.deliveries import Deliveries
 from sandboxer.store.entries import Change, Entry, decode
 from sandboxer.store.feed import Feed
 from sandboxer.store.inventory import InventoryEntry, read_inventory, replace_inventory
@@ -56,6 +57,8 @@ class Store:
         self._clock = clock
         self._feed = Feed(database, cache)
         self._writer = Writer(database, cache.revision, clock=clock, deliver=self._receive)
+        self.deliveries = Deliveries(database, self._writer, clock)
+        """What sinks have not been told yet."""
 
     @classmethod
     async def open(cls, path: Path, *, clock: Clock) -> Store:
@@ -111,7 +114,7 @@ class Store:
         """Yield all objects of a kind undecoded, in no particular order, as they are now."""
         return self._cache.entries(kind)
 
-    async def create(self, obj: R) -> R:
+    async def create(self, obj: R, *, cause: Cause = CONTROLLER) -> R:
         """
         Store a new object and return it as stored.
 
@@ -120,7 +123,7 @@ class Store:
             InvalidSpecError: It carries a resourceVersion, or a namespace where none belongs.
             TransientError: It could not be written now; nothing was.
         """
-        return await self._one(Create(obj), type(obj))
+        return await self._one(Create(obj, cause), type(obj))
 
     async def update(self, obj: R, *, cause: Cause = CONTROLLER) -> R:
         """
@@ -214,7 +217,7 @@ class Store:
 
     async def compact(self, keep: int = retention.KEEP_CHANGES) -> int:
         """
-        Forget old events and tombstones and all but the newest *keep* changes.
+        Forget old events, tombstones and dead letters, and all but the newest *keep* changes.
 
         Returns:
             How many changes were forgotten.
@@ -225,6 +228,7 @@ class Store:
             await self.write(stale)
         while await self._writer.submit([], retention.forget_tombstones):
             pass
+        await self.deliveries.forget()
         removed = await self._writer.submit([], lambda work: retention.compact_changes(work, keep))
         return int(removed)
 

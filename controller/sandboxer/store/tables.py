@@ -118,3 +118,51 @@ class TombstoneRow(SQLModel, table=True):
     """Seconds since 1970, UTC."""
     body: str
     """JSON document of a `Tombstone` (`sandboxer.kinds.story`)."""
+
+
+class SinkRow(SQLModel, table=True):
+    """A receiver of lifecycle events that is registered: what happens is put into the outbox."""
+
+    __tablename__: ClassVar[str] = "sinks"
+
+    name: str = Field(primary_key=True)
+    url: str
+    """As it may be shown: without what may be secret in it."""
+    words: str
+    """JSON list of the types that are wanted, by their last word; empty is all."""
+    namespaces: str
+    """JSON list of the namespaces that are wanted; empty is all."""
+
+
+class LetterRow(SQLModel, table=True):
+    """One event for one sink, until it is delivered."""
+
+    __tablename__: ClassVar[str] = "outbox"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        Index("outbox_by_due", "sink", "due_at"),
+        Index("outbox_by_lane", "sink", "uid", "position"),
+        Index("outbox_by_death", "dead_at", "sink", "position"),
+    )
+
+    position: int = Field(primary_key=True)
+    """Orders everything."""
+    sink: str
+    uid: str
+    """Of the sandbox; its letters for one sink are delivered one after the other."""
+    event_id: str
+    word: str
+    """Last word of the event's type."""
+    namespace: str
+    name: str
+    at: float
+    """When it happened; seconds since 1970, UTC."""
+    body: str
+    """The event as it is sent."""
+    due_at: float | None
+    """When it may be sent; NULL while another one of its lane comes first, and when dead."""
+    dead_at: float | None
+    """When it was given up."""
+    attempts: int
+    """How often it was sent in vain."""
+    error: str
+    """What became of the last attempt; empty before the first."""

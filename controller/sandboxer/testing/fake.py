@@ -267,6 +267,24 @@ class FakeObserver:
             return FakeView(observation=None, unknown_reason=f"Host {host_name} is cut off.")
         return FakeView(observation=self.world.observe(host_name, uid))
 
+    def listed(self, _extension: str, host_name: str) -> Collection[Observation] | None:
+        """Return everything there, unless the host is cut off."""
+        return None if host_name in self.world.cut else self._all(host_name)
+
+    async def survey(
+        self,
+        _extension: str,
+        host: Host,
+        environment: str | None = None,  # noqa: ARG002 - telemetry's name
+    ) -> Collection[Observation]:
+        """Return everything there."""
+        self.world.reach(host.metadata.name)
+        return self._all(host.metadata.name)
+
+    def _all(self, host_name: str) -> list[Observation]:
+        uids = [uid for name, uid in self.world.things if name == host_name]
+        return [self.world.observe(host_name, uid) for uid in uids]
+
     async def refresh(self, _extension: str, host: Host, uid: str) -> Observation:
         """Look at one sandbox."""
         self.world.reach(host.metadata.name)

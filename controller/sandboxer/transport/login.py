@@ -47,6 +47,8 @@ _LIMITS: dict[str, Any] = {
     "x509_trusted_certs": None,
     "agent_forwarding": False,
     "compression_algs": None,
+    # An alias with `RequestTTY force` would change every line of what scripts print.
+    "request_pty": False,
     "connect_timeout": CONNECT_TIMEOUT_S,
     "login_timeout": LOGIN_TIMEOUT_S,
     "keepalive_interval": KEEPALIVE_INTERVAL_S,

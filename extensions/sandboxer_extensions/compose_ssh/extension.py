@@ -57,6 +57,7 @@ from sandboxer_extensions.compose_ssh.inventory import (
     take_inventory,
 )
 from sandboxer_extensions.compose_ssh.judge import expected_services, judge
+from sandboxer_extensions.compose_ssh.kernel_log import note_memory_kills
 from sandboxer_extensions.compose_ssh.policy import check_text
 from sandboxer_extensions.compose_ssh.stack import (
     LABEL_SERVICE,
@@ -190,6 +191,7 @@ class ComposeSSHExtension(Extension):
         """List containers, networks, volumes and workspaces of ours, and judge them."""
         inventory = await take_inventory(session, environment=environment, uid=uid)
         await run_health_checks(session, inventory)
+        await note_memory_kills(session, inventory)
         return judge(inventory, extension=self.name)
 
     async def _observe_one(self, session: Session, environment: str, uid: str) -> Observation:

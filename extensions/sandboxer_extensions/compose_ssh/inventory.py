@@ -29,7 +29,7 @@ _DOCKER_EXIT = re.compile(r"Exited \((\d{1,3})\)", re.ASCII)
 _DOCKER_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)", re.ASCII)
 _PODMAN_PREFIX = "/v4.0.0/libpod"
 # Containers that ended and whose memory kill is asked for in one observation.
-_MAX_INSPECTED = 16
+MAX_INSPECTED = 16
 # Seconds one health check may take, and seconds after which no further one is begun. Together they
 # stay below the 60 a script may take: checks that hang must not make the whole host unknown.
 _CHECK_LIMIT_S = 20
@@ -37,7 +37,7 @@ _CHECKS_LIMIT_S = 20
 # Engines say "never" with a year long before the first container.
 _FIRST_YEAR = 2000
 # Status a process has after SIGKILL, which is what the memory limit sends.
-_KILLED_STATUS = 137
+KILLED_STATUS = 137
 
 
 def _or_empty(value: Any) -> Any:
@@ -261,7 +261,7 @@ async def _by_rest(
 
 async def _with_memory_kills(engine: Engine, containers: list[Container]) -> list[Container]:
     """Ask, for containers that were killed, whether it was for their memory."""
-    killed = [c for c in containers if c.exit_code == _KILLED_STATUS][:_MAX_INSPECTED]
+    killed = [c for c in containers if c.exit_code == KILLED_STATUS][:MAX_INSPECTED]
     answers = await asyncio.gather(
         *(engine.get(f"/containers/{c.id}/json") for c in killed), return_exceptions=True
     )

@@ -231,6 +231,20 @@ set -- ${1:+--filter "label=$1"} ${2:+--filter "label=$2"}
 list container 'ls -aq' "$@" && list network 'ls -q' "$@" && list volume 'ls -q' "$@"
 """
 
+# Ids. Prints `ID SECONDS` for each time the kernel killed something in one of them for its memory, in
+# seconds since 1970; nothing when its log may not be read. Podman does not know it everywhere: on
+# cgroup v1 and kernels without `memory.oom_control` its OOMKilled is always false.
+MEMORY_KILLS = """
+now=$(date +%s) up=$(cut -d. -f1 /proc/uptime) || exit 0
+dmesg 2>/dev/null | grep -a oom-kill: | tail -n 64 | while read -r line; do
+    stamp=${line#*[} stamp=${stamp%%.*}
+    stamp=$(printf %s "$stamp" | tr -cd 0-9)
+    for id; do
+        case $line in *"$id"*) [ -z "$stamp" ] || echo "$id $((now - up + stamp))" ;; esac
+    done
+done
+"""
+
 # $1 engine, $2 seconds for one check, $3 seconds after which none is begun, then ids. Runs each
 # container's health check once, four at a time; in any order, so that each has its turn.
 HEALTH = """

@@ -24,7 +24,7 @@ from sandboxer.session import Completed, Copying, Session, Streams
 from sandboxer_extensions.ending import new_mark
 from sandboxer_extensions.local import launching
 from sandboxer_extensions.local.observing import labels_text
-from sandboxer_extensions.vm_packer import aliases, inputs, observing, ports, reaching
+from sandboxer_extensions.vm_packer import aliases, gitignores, inputs, observing, ports, reaching
 from sandboxer_extensions.vm_packer.inputs import DEFAULT_ROOT, VMInputs
 from sandboxer_extensions.vm_packer.scripting import script_text
 
@@ -140,16 +140,16 @@ class Attach:
         # The environment travels in a file that the command opens and removes: stdin is the
         # user's, and arguments can be read by everybody.
         mark, directory = new_mark(), _directory(instance)
-        await _changing(
-            session, "enter", instance.environment, instance.uid, directory, mark,
-            f"exec {_shown(argv)}", stdin=launching.environment_text(instance),
-        )  # fmt: skip
         command = [
             "sh", "-c", script_text("exec"), "sandboxer", directory,
             f"{instance.environment}/{instance.uid}", mark, "yes" if streams.terminal else "no",
             *argv,
         ]  # fmt: skip
         async with _ended_with_caller(session, instance, mark):
+            await _changing(
+                session, "enter", instance.environment, instance.uid, directory, mark,
+                f"exec {_shown(argv)}", stdin=launching.environment_text(instance),
+            )  # fmt: skip
             return await session.stream(command, streams)
 
     async def logs(
@@ -167,6 +167,8 @@ def _objection(host: Host, wished: VMInputs) -> str:
     spec, tools = host.spec, host.status.facts.tools
     if spec.transport != "ssh":
         return "a VM is reached over SSH, and this host is the controller's own machine"
+    if spec.ssh_alias is not None and wished.target not in (spec.ssh_alias, host.metadata.name):
+        return f"it is the alias {spec.ssh_alias}, and the sandbox names {wished.target}"
     here = spec.tunnel_port or (spec.port if spec.address in ("127.0.0.1", "localhost") else None)
     if wished.tunnel_port not in (None, here):
         way = f"through tunnel port {here}" if here else "directly"
@@ -238,6 +240,8 @@ class _Teller:
 
 async def _copy(session: Session, repo: str, directory: str, wished: VMInputs) -> str:
     """Copy the repository and return a sentence about it."""
+    if wished.filters == "gitignore":
+        await asyncio.to_thread(gitignores.check_gitignores, repo)
     teller, started = _Teller(session, directory, repo), time.monotonic()
     copying = Copying(
         filters=(":- .gitignore",) if wished.filters == "gitignore" else (),
@@ -271,7 +275,11 @@ async def _free(session: Session, directory: str) -> str:
 async def _ended_with_caller(
     session: Session, instance: Instance, mark: str
 ) -> AsyncIterator[None]:
-    """End the command when the caller goes; `ending.END` needs a grep that reads beyond a NUL."""
+    """
+    End the command when the caller goes, and remove its environment if it did not come to that.
+
+    `ending.END` needs a grep that reads beyond a NUL.
+    """
     try:
         yield
     except BaseException:

@@ -297,7 +297,9 @@ def test_the_status_subresource_takes_status_only() -> None:
 
     assert (after["spec"], after["metadata"]["labels"]) == (live["spec"], {})
     assert after["status"]["phase"] == "Ready"
-    assert [(e.get("subresource", ""), e["fieldsV1"]) for e in after["metadata"]["managedFields"]] == [
+    assert [
+        (e.get("subresource", ""), e["fieldsV1"]) for e in after["metadata"]["managedFields"]
+    ] == [
         ("", {"f:spec": {"f:env": {"f:A": {}}}}),
         ("status", {"f:status": {"f:phase": {}}}),
     ]

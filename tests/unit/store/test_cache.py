@@ -48,6 +48,15 @@ def test_order_is_kept() -> None:
         cache.apply(Change("ADDED", entry("a", 5), 5))
 
 
+def test_replacement_tells_older_changes_first() -> None:
+    """Who resumes from the last version it was told has missed nothing before it."""
+    cache = Cache(1, [])
+
+    changes = cache.replace(Cache(9, [entry("c", 9), entry("a", 7), entry("b", 8)]))
+
+    assert [change.entry.revision for change in changes] == [7, 8, 9]
+
+
 def test_replacement_tells_the_difference() -> None:
     """Replacing everything tells exactly what was added, changed and removed."""
     cache = Cache(3, [entry("kept", 1), entry("changed", 2), entry("gone", 3)])

@@ -22,7 +22,11 @@ trap : TERM INT HUP
 exec 5<"$dir/mask"
 rm -f "$dir/mask"
 mkfifo "$dir/raw" "$dir/out"
-(trap '' TERM INT HUP && LC_ALL=C exec sed -u -f /dev/fd/5 <"$dir/raw" >"$dir/out") &
+# busybox has no -u; there the log comes in blocks.
+unbuffered=-u
+sed -u '' </dev/null 2>/dev/null || unbuffered=
+# shellcheck disable=SC2086 - an option or none
+(trap '' TERM INT HUP && LC_ALL=C exec sed $unbuffered -f /dev/fd/5 <"$dir/raw" >"$dir/out") &
 mask=$!
 (
     exec 5<&-

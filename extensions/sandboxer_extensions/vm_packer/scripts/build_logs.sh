@@ -2,9 +2,13 @@
 set -eu
 cd "$1"
 lines=$2
+# busybox has no -u; there lines come in blocks while they are followed.
+unbuffered=-u
+sed -u '' </dev/null 2>/dev/null || unbuffered=
 # Lines of Packer's machine-readable form lose their head; a newline in them is `\n`.
 plain() {
-    LC_ALL=C sed -u -n '
+    # shellcheck disable=SC2086 - an option or none
+    LC_ALL=C sed $unbuffered -n '
         /^[0-9]\{1,\},[^,]*,ui,[a-z]*,/{
             s/^[0-9]\{1,\},[^,]*,ui,[a-z]*,//
             s/%!(PACKER_COMMA)/,/g

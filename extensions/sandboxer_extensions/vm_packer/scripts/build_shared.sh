@@ -53,22 +53,22 @@ is_over() {
 separator=$(printf '\037')
 
 # End what runs: ask Packer and everything it started to clean up, then use force. Fails while
-# Packer is still cleaning up. The signal goes to the group, as Packer alone would leave provisioners.
+# Packer is still cleaning up. The signal goes to the group, as Packer alone would leave provisioners;
+# what outlives Packer by three seconds is killed.
 cancel() {
-    if alive; then
+    rounds=0
+    while alive; do
         read -r now _ </proc/uptime
         if [ ! -e "$dir/cancelled" ]; then
             kill -s TERM -- "-$pid" 2>/dev/null || :
             printf '%s\n' "${now%.*}" >"$dir/cancelled"
         fi
-        rounds=0
-        while [ "$rounds" -lt 100 ] && alive; do
-            rounds=$((rounds + 1))
-            sleep 0.1
-        done
         read -r since <"$dir/cancelled"
-        if alive && [ "$((${now%.*} - since))" -lt "$cleanup_s" ]; then return 1; fi
-    fi
+        [ "$((${now%.*} - since))" -lt "$cleanup_s" ] || break
+        [ "$rounds" -lt 100 ] || return 1
+        rounds=$((rounds + 1))
+        sleep 0.1
+    done
     kill_members "$mark" "$dir"
     rm -f "$record" "$dir/cancelled"
 }
@@ -87,9 +87,4 @@ discard_tmp() {
     for old in "$tmp" "$tmp".*; do
         [ ! -O "$old" ] || rm -rf -- "$old" 2>/dev/null || { chmod -R u+rwX -- "$old" && rm -rf -- "$old"; }
     done
-}
-
-# Make DIRECTORY in /tmp; one that is there already was not made by us.
-make_tmp() {
-    mkdir -m 700 "$1" 2>/dev/null || terminal "$1 is there already, or cannot be made."
 }

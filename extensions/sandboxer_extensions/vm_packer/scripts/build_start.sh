@@ -19,7 +19,8 @@ for old in template home log log.1 exit artifacts launch mask raw out; do discar
 mv -T "$copy" "$dir/template"
 for old in "$dir"/.copy.*; do discard "$old"; done
 discard_tmp
-make_tmp "$tmp"
+# One that is there all the same is not ours.
+mkdir -m 700 "$tmp" 2>/dev/null || terminal "$tmp is there already, or cannot be made."
 mkdir "$dir/home"
 
 read -r count

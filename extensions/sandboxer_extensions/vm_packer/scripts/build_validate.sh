@@ -4,16 +4,17 @@ copy=$1 packer=$2
 shift 2
 exec 3<&0 </dev/null
 cd "$copy" 2>/dev/null || transient "The copy of the template went away."
-make_tmp "$tmp.$$"
+private=$(mktemp -d "$tmp.XXXXXX")
 status=0
-said=$(env -i "PATH=$PATH" "HOME=$dir" "TMPDIR=$tmp.$$" LC_ALL=C.UTF-8 CHECKPOINT_DISABLE=1 \
+said=$(env -i "PATH=$PATH" "HOME=$dir" "TMPDIR=$private" LC_ALL=C.UTF-8 CHECKPOINT_DISABLE=1 \
     PACKER_NO_COLOR=1 "PACKER_CONFIG_DIR=$HOME" "PACKER_CACHE_DIR=${builds%/*}/packer-cache" "$mark" \
     timeout 100 sh -c 'eval "$(cat <&3)"; exec 3<&-; exec "$@"' \
     sandboxer "$packer" validate "$@" . 2>&1) || status=$?
-rm -rf -- "$tmp.$$"
+rm -rf -- "$private"
 [ -d "$copy" ] || transient "The copy of the template went away."
 [ "$status" -ne 0 ] || exit 0
 discard "$copy"
-[ "$status" -ne 124 ] || transient "Packer did not judge the template within 100 s."
+# What timeout says when it ended Packer: coreutils, busybox.
+case $status in 124 | 143) transient "Packer did not judge the template within 100 s." ;; esac
 printf '%s\n' "$said" | head -c 4000 >&2
 exit 64

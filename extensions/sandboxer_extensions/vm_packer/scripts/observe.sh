@@ -1,6 +1,7 @@
 # observe.sh ...: print every workspace (of UID, when it is not empty), changing nothing. A line is
 #   marker PATH JSON    work PATH    synced PATH HASH    end
-roots | while read -r root_; do marked "$root_"; done | while read -r dir; do
+readable_roots
+for root_ in $(roots); do marked "$root_"; done | while read -r dir; do
     read_marker "$dir"
     case $line in
     *"\"sandboxer.dev/uid\":\"$uid"*) ;;

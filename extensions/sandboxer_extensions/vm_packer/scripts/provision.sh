@@ -5,11 +5,10 @@ dir=$root/$name marker="{\"path\":\"$root/$name\",\"labels\":$labels}"
 
 enter_root "$root"
 lock
-read_free
-[ "$free" -ge "$least_kilobytes" ] ||
-    transient "Only $((free / 1024)) MiB are free in $root, and $((least_kilobytes / 1024)) are wanted."
 
-for mine in $(ours); do
+# NOTE: a refusal inside `ours` must end this script, so it is not in the list of the loop.
+found=$(ours) || exit
+for mine in $found; do
     case ${mine##*/} in
     "$name" | .*) ;;
     *) terminal "Its workspace is $mine already; recreate it to move it." ;;
@@ -19,10 +18,13 @@ done
 # Labelled from birth: the directory gets its name only once its marker is inside, and its root is
 # known before that.
 if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
-    if [ "$root" != "$default_root" ]; then
-        mkdir -p "$index"
-        : >"$index/$(printf %s "$root" | tr / :)"
-    fi
+    # A workspace that is there is not judged by it: its own build may have filled the disk.
+    read_free
+    [ "$free" -ge "$least_kilobytes" ] ||
+        transient "Only $((free / 1024)) MiB are free in $root, and $((least_kilobytes / 1024)) are wanted."
+    # shellcheck disable=SC2086 - the parts are wanted one by one
+    entry=$index/$(IFS=/ && set -- $root && IFS=: && printf %s "$*")
+    [ -e "$entry" ] || { mkdir -p "$index" && : >"$entry"; }
     rm -rf -- .sbx-new-"$short".*
     new=.sbx-new-$short.$$
     mkdir "$new"

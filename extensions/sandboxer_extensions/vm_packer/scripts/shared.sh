@@ -15,11 +15,48 @@ newline='
 terminal() { printf '%s\n' "$*" >&2; exit 65; }
 transient() { printf '%s\n' "$*" >&2; exit 75; }
 
-# Print each root that holds or held workspaces; the index names them with `:` for `/`.
+# Print the roots in which workspaces were made; the index names them with `:` for `/`. A name that
+# we do not write is passed over, as it could be split or be a pattern.
+noted() {
+    for entry in "$index"/:*; do
+        case ${entry##*/} in *[!A-Za-z0-9_.:+-]*) continue ;; esac
+        # shellcheck disable=SC2086 - the parts are wanted one by one
+        [ ! -f "$entry" ] || (IFS=: && set -- ${entry##*/} && IFS=/ && printf '%s\n' "$*")
+    done
+}
+
+# Print each root that holds or held workspaces, the default one first.
 roots() {
     printf '%s\n' "$default_root"
-    for entry in "$index"/:*; do
-        [ ! -e "$entry" ] || printf '%s\n' "${entry##*/}" | tr : /
+    for root_ in $(noted); do
+        [ "$root_" = "$default_root" ] || printf '%s\n' "$root_"
+    done
+}
+
+# End the script when PATH may be there and cannot be read: that is no proof that nothing is there.
+readable() {
+    near=$1
+    until [ -z "$near" ] || [ -e "$near" ]; do near=${near%/*}; done
+    if [ "$near" = "$1" ]; then
+        [ -r "$1" ] && { [ ! -d "$1" ] || [ -x "$1" ]; }
+    else
+        [ -x "${near:-/}" ]
+    fi || transient "Cannot tell what is in $1: this account may not read ${near:-/}."
+}
+
+# End the script when a root that was used, or a directory of ours in it, cannot be looked into.
+# For one uid it does not matter what the workspaces of others are like.
+readable_roots() {
+    readable "$index"
+    for root_ in $(noted); do
+        [ ! -L "$root_" ] || transient "The root $root_ is a symbolic link now; workspaces were made in a directory there."
+        readable "$root_"
+        for below in "$root_"/* "$root_"/.sbx-*; do
+            [ -d "$below" ] && [ -O "$below" ] && [ ! -L "$below" ] || continue
+            case $uid/${below##*/} in "$uid/$short") ;; ?*/sbx-*) continue ;; esac
+            readable "$below"
+            readable "$below/.sandboxer.json"
+        done
     done
 }
 
@@ -54,10 +91,16 @@ is_ours() {
     esac
 }
 
-# Print every directory that is ours.
+# Print every directory that is ours. A person's copy of one has its marker under another name.
 ours() {
-    roots | while read -r root_; do marked "$root_"; done | while read -r found; do
+    readable_roots
+    for found in $(for root_ in $(roots); do marked "$root_"; done); do
         read_marker "$found"
+        case ${found##*/},$line in
+        ".sbx-new-$short."* | ".sbx-gone-$short."*) ;;
+        *",{\"path\":\"$found\","*) ;;
+        *) continue ;;
+        esac
         if is_ours "$found"; then printf '%s\n' "$found"; fi
     done
 }

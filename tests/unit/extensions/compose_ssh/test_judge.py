@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from sandboxer.extension import LABEL_EXTENSION, LABEL_SPEC_HASH, LABEL_UID
-from sandboxer_extensions.compose_ssh.inventory import Container, Inventory, Thing, Workspace
+from sandboxer.kinds.sandbox import Ending
+from sandboxer_extensions.compose_ssh.inventory import (
+    Container,
+    Inventory,
+    Thing,
+    Workspace,
+    _PodmanContainer,
+)
 from sandboxer_extensions.compose_ssh.judge import judge
 from sandboxer_extensions.compose_ssh.stack import LABEL_EXPECTED, LABEL_ONESHOT, LABEL_SERVICE
 
@@ -58,6 +67,60 @@ def test_states(
 
     assert seen.state == state
     assert said in seen.message
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        (container("db", "exited", exit_code=137, oom_killed=True, memory_bytes=64 * 2**20),
+         "Service db was killed because it needed more memory than 64 MiB (exit 137, OOM)."),
+        (container("db", "exited", exit_code=137, oom_killed=True),
+         "Service db was killed because it needed more memory than it may have (exit 137, OOM)."),
+        (container("db", "exited", exit_code=137), "Service db ended with status 137 (SIGKILL)."),
+        (container("db", "exited", exit_code=143), "Service db ended with status 143 (SIGTERM)."),
+        (container("db", "exited", exit_code=255), "Service db ended with status 255."),
+        (container("db", "exited", exit_code=1), "Service db ended with status 1."),
+    ],
+)  # fmt: skip
+def test_an_ending_is_named(ended: Container, said: str) -> None:
+    """What killed a container is said by its name, and kept for programs."""
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    found = Inventory(
+        containers=[container("app"), replace(ended, ended_at=when)], workspaces=[WORKSPACE]
+    )
+
+    (seen,) = judge(found, extension=NAME)
+
+    endings = {resource.name: resource.ending for resource in seen.resources}
+    assert seen.message == said
+    assert endings["sbx_app_1"] is None
+    assert endings["sbx_db_1"] == Ending(
+        exit_code=ended.exit_code, oom_killed=ended.oom_killed, ended_at=when
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "year"),
+    [
+        ("2026-11-21T15:12:11.123456789Z", 2026),
+        ("2026-11-21T15:12:11.12+01:00", 2026),
+        ("0001-01-01T00:00:00Z", None),
+        (1_795_000_000, 2026),
+        (-62135596800, None),
+        ("yesterday", None),
+        (None, None),
+        ({"at": 1}, None),
+        (10**30, None),
+    ],
+)
+def test_a_time_of_an_engine_is_evidence_only(raw: object, year: int | None) -> None:
+    """Times are read as engines write them; what is none is not known, and no error."""
+    answer = {"Id": "1", "Names": ["a"], "State": "exited", "ExitCode": 1, "ExitedAt": raw}
+
+    read = _PodmanContainer.model_validate(answer).ended_at
+
+    assert (read.year if read else None) == year
+    assert read is None or (read.tzinfo is not None and read.microsecond == 0)
 
 
 def test_a_leftover_network_is_still_something() -> None:
