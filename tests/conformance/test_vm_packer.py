@@ -13,7 +13,7 @@ from sandboxer.extension import Instance
 from sandboxer.session import Session
 from sandboxer.testing.conformance import ExtensionConformance, Subject
 from sandboxer.testing.faults import OpenSession
-from sandboxer_extensions.vm_packer import VMInputs, VMPackerExtension
+from sandboxer_extensions.vm_packer import VMInputs, VMPackerExtension, attach
 from tests.rig.vm import VM
 
 ENVIRONMENT = "conformance"
@@ -34,6 +34,16 @@ def damage(command: str) -> Callable[[Session, Instance], Awaitable[object]]:
 # The VM has one emulated processor, at a tenth of the speed of a real one.
 @pytest.mark.timeout(300)
 class TestVMPacker(ExtensionConformance):
+    @pytest.fixture(autouse=True)
+    def silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Copy without telling how far it is.
+
+        A slow copy tells it by further session calls, so their number would depend on the load, and
+        a link lost in one of them need not end the copy.
+        """
+        monkeypatch.setattr(attach, "TELL_INTERVAL_S", 3600.0)
+
     @pytest.fixture
     def subject(
         self,

@@ -24,9 +24,11 @@ SECRET = "s3cr3t,to'ken/$(id)&"
 def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     """Somebody who builds, with a controller; nothing of their builds runs on afterwards."""
     made = Builder(tmp_path_factory.mktemp("builder"))
-    made.start()
-    yield made
-    made.sandboxer.kill()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.sandboxer.kill()
     assert packer.kill_builds_below(made.work_root) == 0, "a build was left running"
 
 
@@ -81,7 +83,7 @@ def test_controller_killed_during_a_build(builder: Builder) -> None:
     builder.sandboxer.wait_until("the provisioner waits", starts.exists, timeout_s=30)
     uid = builder.uid("long")
     before = set(packer.processes_of(uid))
-    commands = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in before)
+    commands = packer.command_lines(before)
 
     builder.sandboxer.kill()
     after = set(packer.processes_of(uid))

@@ -67,7 +67,7 @@ def test_each_container_is_a_pod(kubectl: Kubectl) -> None:
 @PODS
 def test_logs(kubectl: Kubectl, pod: str) -> None:
     """What a program has printed, now and as it goes on."""
-    assert kubectl.ok("logs", pod, "--tail=1") == "first\n"
+    until(lambda: kubectl.ok("logs", pod, "--tail=1") == "first\n")
     with kubectl.start("logs", "-f", pod) as following:
         assert following.until("first\n") == "first\n"
         assert following.process.poll() is None

@@ -28,7 +28,7 @@ def test_it_looks(old: Kubectl) -> None:
     assert "Ready" in old.ok("get", "sbx", "-o", "wide", "--chunk-size=1")
     assert "It is placed" in old.ok("describe", "sbx", "one")
     assert "sandbox/one" in old.ok("get", "events")
-    assert old.ok("logs", "one") == "first\n"
+    until(lambda: old.ok("logs", "one") == "first\n")
     assert old.ok("auth", "can-i", "create", "sandboxes") == "yes\n"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -19,6 +21,9 @@ from tests.kubectl.session import PATIENCE_S, Kubectl, condition, sandbox, until
 k8s: Any = kubernetes
 k8r: Any = kr8s
 
+# NOTE: both libraries leave connections they no longer need to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
 GROUP = {"group": "sandboxer.dev", "version": "v1alpha1"}
 
 
@@ -27,6 +32,9 @@ def client(kubectl: Kubectl) -> Iterator[Any]:
     """The connection of the `kubernetes` client, made from the kubeconfig."""
     with k8s.config.new_client_from_config(kubectl.environment["KUBECONFIG"]) as opened:
         yield opened
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,7 +146,7 @@ def test_typed_clients_of_built_in_kinds(client: Any, kubectl: Kubectl) -> None:
 
     pod = core.read_namespaced_pod("one", kubectl.namespace)
     assert (pod.status.phase, pod.spec.node_name) == ("Running", "local")
-    assert core.read_namespaced_pod_log("one", kubectl.namespace) == "first\n"
+    until(lambda: core.read_namespaced_pod_log("one", kubectl.namespace) == "first\n")
     events = core.list_namespaced_event(
         kubectl.namespace, field_selector="involvedObject.name=one,reason=Ready"
     )
@@ -185,7 +193,8 @@ def test_kr8s(kubectl: Kubectl) -> None:
     made.create()
     made.wait("condition=Ready", timeout=PATIENCE_S)
     pod = k8r.objects.Pod.get("by-kr8s", namespace=kubectl.namespace, api=api)
-    assert list(pod.logs()) == ["first"]
+    # Ready says that it runs, not that it has printed.
+    until(lambda: list(pod.logs()) == ["first"])
     assert pod.exec(["echo", "inside"]).stdout == b"inside\n"
     made.patch({"spec": {"env": {"A": "1"}}})
     made.label({"more": "yes"})

@@ -9,13 +9,14 @@ Debian's Packer is 1.6.6: its builders are compiled in, and it knows no `require
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,15 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+def command_lines(pids: Iterable[int]) -> bytes:
+    """Return all command lines of these processes; one that has gone has none."""
+    found = b""
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += Path(f"/proc/{pid}/cmdline").read_bytes()
+    return found
+
+
 def kill_builds_below(work_root: Path) -> int:
     """Kill every build in that work root, and return how many processes there were."""
     found = 0
@@ -205,5 +215,6 @@ def kill_builds_below(work_root: Path) -> int:
         uid = json.loads(record.read_text())["labels"]["sandboxer.dev/uid"]
         for pid in processes_of(uid):
             found += 1
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     return found
