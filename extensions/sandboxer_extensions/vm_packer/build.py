@@ -172,8 +172,7 @@ async def _validate(session: Session, instance: Instance, copy: str) -> None:
     wished = _inputs(instance)
     completed = await build_scripts.run(
         session, "validate", instance.environment, instance.uid,
-        copy, _packer(session), *build_launch.options(wished),
-        stdin=build_launch.environment_text(instance),
+        copy, _packer(session), stdin=build_launch.launch_text(instance, wished),
     )  # fmt: skip
     if completed.exit_status == build_scripts.EXIT_INVALID:
         said = build_launch.masked(completed.error_text(4000), instance.secrets)
@@ -193,8 +192,7 @@ async def _start(session: Session, instance: Instance, copy: str) -> None:
     answer = await build_scripts.changing(
         session, "start", instance.environment, instance.uid,
         copy, labels_text(instance.labels()), instance.spec_hash, _images(session, instance),
-        script_text("build_keeper"), _packer(session), *build_launch.options(_inputs(instance)),
-        stdin=build_launch.start_text(instance),
+        _packer(session), stdin=build_launch.start_text(instance, _inputs(instance)),
     )  # fmt: skip
     if answer == "cleaning":
         raise _cleaning()

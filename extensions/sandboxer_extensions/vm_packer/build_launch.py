@@ -22,6 +22,7 @@ from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Instance
 from sandboxer_extensions.local import launching
 from sandboxer_extensions.vm_packer.inputs import VMInputs
+from sandboxer_extensions.vm_packer.scripting import script_text
 
 # Characters below which a secret, or a line of one, is not masked: it would take words out of
 # everything that is printed, and show by that what it is.
@@ -63,9 +64,12 @@ def options(wished: VMInputs) -> list[str]:
     return [word for name in sorted(variables) for word in ("-var", _given(name, variables[name]))]
 
 
-def environment_text(instance: Instance) -> bytes:
+def launch_text(instance: Instance, wished: VMInputs) -> bytes:
     """
-    Return what Packer finds in its environment as lines for `sh`, UTF-8.
+    Return environment and options of Packer as lines for `sh`, UTF-8.
+
+    The options are added to the arguments that `sh` has. They travel here and not as arguments of a
+    script, as some SSH servers take only 9000 bytes of those (dropbear, MAX_CMD_LEN).
 
     Its last line says that nothing of it was lost on the way.
 
@@ -77,13 +81,16 @@ def environment_text(instance: Instance) -> bytes:
         for name, secret in instance.secrets.items()
     )
     # NOTE: checked first: names and values of the lines above are among those.
-    return launching.environment_text(instance) + lines.encode() + b"# end\n"
+    given = f'set -- "$@" {shlex.join(options(wished))}\n'
+    return launching.environment_text(instance) + f"{lines}{given}# end\n".encode()
 
 
-def start_text(instance: Instance) -> bytes:
-    """Return what `scripts/build_start.sh` reads: the mask, and the environment."""
-    mask = mask_script(instance.secrets)
-    return f"{len(mask)}\n{''.join(mask)}".encode() + environment_text(instance)
+def start_text(instance: Instance, wished: VMInputs) -> bytes:
+    """Return what `scripts/build_start.sh` reads: mask, keeper and launch text."""
+    keeper = [f"{line}\n" for line in script_text("build_keeper").split("\n")]
+    parts = (mask_script(instance.secrets), keeper)
+    counted = "".join(f"{len(part)}\n{''.join(part)}" for part in parts)
+    return counted.encode() + launch_text(instance, wished)
 
 
 def mask_script(secrets: Mapping[str, SecretStr]) -> list[str]:

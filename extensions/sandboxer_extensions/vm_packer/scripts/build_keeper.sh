@@ -1,9 +1,8 @@
-# build_keeper.sh DIRECTORY LABELS IMAGES PACKER OPTION...: parent of a build, outlives everybody.
-# Standard input is the environment of Packer, file 9 the build's lock.
+# build_keeper.sh DIRECTORY LABELS IMAGES PACKER: parent of a build, outlives everybody.
+# Standard input is the launch text: environment and options of Packer. File 9 is the build's lock.
 set -eu
 umask 077
 dir=$1 labels=$2 images=$3 packer=$4
-shift 4
 # Everything of the build inherits this lock, so there is never a second one beside it.
 exec 8>>"$dir/running" 3<&0 </dev/null
 command -v flock >/dev/null && flock -n 8 || { echo "Another build of it runs." >&2 && exit 1; }
@@ -31,8 +30,8 @@ mask=$!
 (
     exec 5<&-
     cd "$dir/template"
-    exec sh -c 'eval "$(cat <&3)"; exec 3<&-; exec "$@"' \
-        sandboxer "$packer" build -machine-readable "$@" .
+    exec sh -c 'eval "$(cat <&3)"; exec 3<&-; exec "$@" .' \
+        sandboxer "$packer" build -machine-readable
 ) >"$dir/raw" 2>&1 &
 child=$!
 exec 3<&- 4<"$dir/out" 5<&-

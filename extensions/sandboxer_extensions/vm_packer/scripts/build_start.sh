@@ -1,8 +1,7 @@
-# build_start.sh ... COPY LABELS SPEC_HASH IMAGES KEEPER PACKER OPTION...: start the build in COPY.
-# Standard input: the number of lines of the mask, the mask, the environment. Prints `done`, or
-# `cleaning` while a former build is still being cancelled.
-copy=$1 labels=$2 spec_hash=$3 images=$4 keeper=$5 packer=$6
-shift 6
+# build_start.sh ... COPY LABELS SPEC_HASH IMAGES PACKER: start the build in COPY.
+# Standard input: the mask and the keeper, each after its number of lines; then the launch text.
+# Prints `done`, or `cleaning` while a former build is still being cancelled.
+copy=$1 labels=$2 spec_hash=$3 images=$4 packer=$5
 
 enter
 if is_for "$spec_hash" && { alive || is_over; }; then
@@ -15,7 +14,7 @@ if ! cancel; then
     echo cleaning
     exit
 fi
-for old in template home log log.1 exit artifacts launch mask raw out; do discard "$dir/$old"; done
+for old in template home log log.1 exit artifacts launch mask keeper raw out; do discard "$dir/$old"; done
 mv -T "$copy" "$dir/template"
 for old in "$dir"/.copy.*; do discard "$old"; done
 discard_tmp
@@ -23,13 +22,16 @@ discard_tmp
 mkdir -m 700 "$tmp" 2>/dev/null || terminal "$tmp is there already, or cannot be made."
 mkdir "$dir/home"
 
-read -r count
-: >"$dir/mask"
-while [ "$count" -gt 0 ]; do
-    IFS= read -r text || break
-    printf '%s\n' "$text" >>"$dir/mask"
-    count=$((count - 1))
-done
+# Write the next lines of standard input to FILE, after the line that counts them.
+take() {
+    read -r count
+    while [ "$count" -gt 0 ] && IFS= read -r text; do
+        printf '%s\n' "$text"
+        count=$((count - 1))
+    done >"$1"
+}
+take "$dir/mask"
+take "$dir/keeper"
 cat >"$dir/launch"
 # Cut short when the controller died while it was sending.
 [ "$(tail -n 1 "$dir/launch")" = "# end" ] || transient "Half of what to run arrived."
@@ -38,7 +40,7 @@ cat >"$dir/launch"
 cd /
 env -i "PATH=$PATH" "HOME=$dir/home" "TMPDIR=$tmp" LC_ALL=C.UTF-8 CHECKPOINT_DISABLE=1 \
     PACKER_NO_COLOR=1 "PACKER_CONFIG_DIR=$HOME" "PACKER_CACHE_DIR=${builds%/*}/packer-cache" "$mark" \
-    setsid sh -c "$keeper" keeper "$dir" "$labels" "$images" "$packer" "$@" \
+    setsid sh "$dir/keeper" "$dir" "$labels" "$images" "$packer" \
     <"$dir/launch" >/dev/null 2>"$dir/keeper.log" &
 # Let go and take the lock again: it comes free once the keeper has written its record.
 exec 9</dev/null

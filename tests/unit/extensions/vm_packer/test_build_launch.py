@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Instance
 from sandboxer_extensions.vm_packer import VMInputs, build_launch
+from sandboxer_extensions.vm_packer.scripting import script_text
 
 # Characters that mean something to sed, to Packer's form or to a shell, and others.
 SECRETS = st.text(st.sampled_from("ab/.*[]^$\\&,\n'\"%!() \té"), min_size=4, max_size=30)
@@ -26,6 +28,12 @@ def instance(**secrets: str) -> Instance:
         inputs=VMInputs.model_validate({"mode": "build", "packer_template": "/srv/template"}),
         secrets={name: SecretStr(value) for name, value in secrets.items()},
     )  # fmt: skip
+
+
+def launch(build: Instance) -> str:
+    """Return what `sh` evaluates before it becomes Packer."""
+    assert isinstance(build.inputs, VMInputs)
+    return build_launch.launch_text(build, build.inputs).decode()
 
 
 def mask(text: str, *secrets: str) -> str:
@@ -63,7 +71,7 @@ def test_other_text_passes_the_mask() -> None:
 def test_the_environment_reaches_packer_byte_for_byte() -> None:
     """A secret is there under its name and as a Packer variable, whatever it holds."""
     hostile = 'it\'s $(id) `id` "q" \\ \n; rm'
-    text = build_launch.environment_text(instance(token=hostile)).decode()
+    text = launch(instance(token=hostile))
 
     shown = subprocess.run(
         ["sh", "-c", f"{text}\nprintf '%s|%s' \"$token\" \"$PKR_VAR_token\""],
@@ -71,6 +79,28 @@ def test_the_environment_reaches_packer_byte_for_byte() -> None:
     ).stdout  # fmt: skip
     assert shown == f"{hostile}|{hostile}"
     assert text.endswith("# end\n")
+
+
+def test_options_reach_packer_byte_for_byte() -> None:
+    """They are added to what `sh` has, in one argument each."""
+    wished = VMInputs.model_validate(
+        {"mode": "build", "packer_template": "/srv/t", "packer_var_a": "it's $(id)\n", "vm": "x"}
+    )
+    text = build_launch.launch_text(instance(), wished).decode()
+
+    shown = subprocess.run(
+        ["sh", "-c", f'{text}\nprintf "%s|" "$@"', "sh", "packer", "build"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert shown == "packer|build|-var|a=it's $(id)\n|-var|vm_name=x|"
+
+
+@pytest.mark.parametrize("name", ["observe", "provision", "remove", "start", "validate"])
+def test_every_script_is_short_enough_for_dropbear(name: str) -> None:
+    """A command of more than 9000 bytes ends the connection; a thousand are for arguments."""
+    script = script_text("shared", "build_shared", f"build_{name}")
+
+    assert len(shlex.quote(script)) < 8000
 
 
 def test_a_template_must_be_there() -> None:
