@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ from tests.rig.vm_session import vm_sessions
 
 _HOST_COUNT = 3
 
-_LEFT_OUT = pytest.StashKey[tuple[int, str]]()
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
+"""How many tests were left out, by why."""
 
 
 @pytest.fixture(scope="session")
@@ -56,31 +58,71 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that leaves nothing out."""
+    parser.addoption(
+        "--exhaustive", action="store_true", help="run every case of the slow fault matrices too"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after those that mark
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what uses the rig; leave it out where this user cannot build one."""
+    """Mark what uses the rig; leave out what this run or this user cannot do."""
     for item in items:
-        on_rig = "rig" in getattr(item, "fixturenames", ())
-        if on_rig:
+        if _uses(item, "rig"):
             item.add_marker(pytest.mark.rig)
-        # Several workers share one machine: one of them has the rig, and a file is never split,
-        # so that its fixtures are made once.
-        group = "rig" if on_rig else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    if not config.getoption("--exhaustive"):
+        long = [item for item in items if item.get_closest_marker("exhaustive")]
+        _leave_out(config, items, long, "`make test-exhaustive` runs them too")
     needing = [item for item in items if item.get_closest_marker("rig")]
     reason = "" if is_root() or os.environ.get("CI") or not needing else why_not()
     if reason:
-        config.stash[_LEFT_OUT] = (len(needing), reason)
-        config.hook.pytest_deselected(items=needing)
-        items[:] = [item for item in items if item not in needing]
+        why = f"they need several real hosts, which were not brought up: {reason}"
+        _leave_out(config, items, needing, why)
+
+
+def _uses(item: pytest.Item, fixture: str) -> bool:
+    return fixture in getattr(item, "fixturenames", ())
+
+
+def _group(item: pytest.Item) -> str:
+    """
+    Return which tests one worker runs.
+
+    Several workers share one machine: one of them has the rig and one the VM, and a file is never
+    split otherwise, so that its fixtures are made once.
+    """
+    shared = next((name for name in ("rig", "vm") if _uses(item, name)), "")
+    return shared or item.nodeid.partition("::")[0]
+
+
+def _leave_out(
+    config: pytest.Config, items: list[pytest.Item], some: list[pytest.Item], why: str
+) -> None:
+    if some:
+        config.stash.setdefault(_LEFT_OUT, {})[why] = len(some)
+        config.hook.pytest_deselected(items=some)
+        without = set(some)
+        items[:] = [item for item in items if item not in without]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was left out to the process that reports, when this is a worker of several."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash.get(_LEFT_OUT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker left out; all of them leave out the same."""
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what was left out and how to get it."""
-    count, reason = config.stash.get(_LEFT_OUT, (0, ""))
-    if count:
-        terminalreporter.section("not run: tests on several hosts")
-        terminalreporter.write_line(
-            f"{count} tests need several real hosts, which were not brought up: {reason}"
-        )
+    for why, count in config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"not run: {count} tests; {why}")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 from sandboxer.errors import InvalidSpecError
+
+# Bytes of a Unix socket's path, unix(7): sun_path has 108 with the final zero.
+MAX_SOCKET_PATH: Final = 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,25 @@ class Settings:
     def locks_path(self) -> Path:
         """File whose byte ranges are the locks of keys (`sandboxer.store.locks`)."""
         return self.data_dir / "locks"
+
+
+def socket_address(path: Path) -> str:
+    """
+    Return what `bind` and `connect` take for a Unix socket at *path*, however long that is.
+
+    A path that does not fit is named by its directory, opened for as long as this process lives.
+
+    Raises:
+        OSError: The directory of a long path cannot be opened.
+    """
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return str(path)
+    return f"/proc/self/fd/{_opened(path.parent)}/{path.name}"
+
+
+@cache
+def _opened(directory: Path) -> int:
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def settings_from_environment(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -90,6 +90,7 @@ def wait_for(fleet: Installation, name: str, reason: str) -> dict[str, Any]:
     return newest(fleet, name, reason)
 
 
+@pytest.mark.exhaustive
 def test_what_killed_it_is_named(fleet: Installation, rig: Rig) -> None:
     """Memory, a kill by hand and a host that went are told apart, with exit code and limit."""
     make(fleet, rig, "hog", _HOG, resources={"memory": "64Mi"}, driftPolicy="Report")

@@ -69,6 +69,7 @@ def test_killed_between_sending_and_recording(installation: Installation, hub: H
     assert ready[0].body == ready[1].body
 
 
+@pytest.mark.exhaustive
 def test_expiry_survives_the_controller(installation: Installation, hub: HubServer) -> None:
     """A sandbox expires when its time has come, whether its controller was killed before or after."""
     started(installation)

@@ -71,6 +71,7 @@ def test_local_orphans_are_listed_and_reaped(
     (root / "sbx-0123456789ab").rmdir()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(400)
 def test_compose_orphans_are_reaped(tmp_path: Path, rig: Rig) -> None:
     """Containers, volumes and networks of an orphan go; a user's own container stays."""

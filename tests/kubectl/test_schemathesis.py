@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 SEED = os.environ.get("SCHEMATHESIS_SEED", "1")
 # Seconds for all documents together; the first one has half of them.
-SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "40"))
+SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "24"))
 
 # NOTE: what is valid by a schema may be refused nonetheless (a profile that does not exist, a rule
 # between two fields), so acceptance is not checked; what is refused must say so as documented.

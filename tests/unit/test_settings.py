@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from sandboxer.errors import InvalidSpecError
-from sandboxer.settings import settings_from_environment
+from sandboxer.settings import MAX_SOCKET_PATH, settings_from_environment, socket_address
 
 
 def test_nothing_set_is_a_directory_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +62,18 @@ def test_another_store_is_refused_without_showing_its_password(url: str) -> None
 
     assert "secret" not in str(caught.value)
     assert caught.value.remedy
+
+
+def test_a_socket_may_have_a_long_path(tmp_path: Path) -> None:
+    """What does not fit into a socket's address can be listened on and connected to nevertheless."""
+    directory = tmp_path / ("long" * 40)
+    directory.mkdir()
+    path = directory / "api.sock"
+
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        listening.bind(socket_address(path))
+        listening.listen()
+        client.connect(socket_address(path))
+
+    assert path.is_socket()
+    assert len(str(path)) > MAX_SOCKET_PATH

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sandboxer.errors import ConflictError, InvalidSpecError, TerminalError
+from sandboxer.settings import socket_address
 
 logger = logging.getLogger(__name__)
-
-# Bytes of a Unix socket's path, unix(7): sun_path has 108 with the final zero.
-MAX_SOCKET_PATH = 107
 
 # Connections the kernel keeps for us until we accept them; listen(2).
 BACKLOG = 128
@@ -144,17 +142,6 @@ def _not_listening(address: Address, error: OSError) -> ConflictError | Terminal
     )
 
 
-def is_usable(path: Path) -> bool:
-    """Tell whether a Unix socket can have this path; says so in the log when not."""
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        return True
-    logger.warning(
-        "The API has no Unix socket: its path is too long",
-        extra={"path": str(path), "limit_bytes": MAX_SOCKET_PATH},
-    )
-    return False
-
-
 @contextmanager
 def listening_unix(path: Path) -> Iterator[socket.socket]:
     """Listen on a Unix socket that only this user can connect to; it is removed afterwards."""
@@ -163,7 +150,7 @@ def listening_unix(path: Path) -> Iterator[socket.socket]:
         # NOTE: the umask of the process decides the mode of the socket between bind and chmod.
         before = os.umask(0o177)
         try:
-            listening.bind(str(path))
+            listening.bind(socket_address(path))
         finally:
             os.umask(before)
         listening.listen(BACKLOG)

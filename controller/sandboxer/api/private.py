@@ -20,8 +20,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-# Bytes of a Unix socket's path, unix(7): sun_path has 108 with the final zero.
-MAX_SOCKET_PATH = 107
+from sandboxer.settings import MAX_SOCKET_PATH
 
 # Bytes of one websocket message, as the controller takes them.
 MAX_MESSAGE_BYTES = 4 * 2**20

@@ -25,7 +25,7 @@ from sandboxer.api.authentication import Authentication
 from sandboxer.api.certificates import ensure_certificates
 from sandboxer.api.gate import Gate
 from sandboxer.api.kubeconfig import keep_admin_access
-from sandboxer.api.listening import Address, is_usable, listen_tcp, listening_unix
+from sandboxer.api.listening import Address, listen_tcp, listening_unix
 from sandboxer.api.tokens import TokenFile
 from sandboxer.clock import Clock
 from sandboxer.settings import Settings
@@ -237,8 +237,7 @@ class APIServer:
     async def serving(self) -> AsyncIterator[None]:
         """Serve inside the block, with 503 until `open`; the sockets go with the block."""
         async with contextlib.AsyncExitStack() as stack:
-            if is_usable(self._path):
-                self._add(self._gate, stack.enter_context(listening_unix(self._path)))
+            self._add(self._gate, stack.enter_context(listening_unix(self._path)))
             if self._endpoint is not None:
                 endpoint, tokens = self._endpoint
                 guarded = Authentication(self._gate, tokens)

@@ -18,6 +18,7 @@ import httpcore
 from sandboxer import __version__
 from sandboxer.client.server import Server
 from sandboxer.errors import TerminalError, UnreachableError
+from sandboxer.settings import socket_address
 
 # Bytes of one answer. A page of 500 objects is about 2 MB; the largest object may have 3 MiB.
 MAX_ANSWER_BYTES = 128 * 2**20
@@ -60,7 +61,7 @@ class Connection:
     def __init__(self, server: Server) -> None:
         self.server = server
         context = tls_context(server)
-        uds = str(server.socket) if server.socket else None
+        uds = socket_address(server.socket) if server.socket else None
         self._requests = httpcore.AsyncConnectionPool(
             ssl_context=context, uds=uds, max_connections=MAX_REQUESTS, keepalive_expiry=60.0
         )

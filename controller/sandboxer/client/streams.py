@@ -28,6 +28,7 @@ from sandboxer.client.refusals import refusal, refusal_of_status
 from sandboxer.client.server import Server
 from sandboxer.errors import SandboxerError, TransientError, UnreachableError
 from sandboxer.session import Streams, TerminalSize
+from sandboxer.settings import socket_address
 
 # v5 is v4 with a message that ends one channel.
 _PROTOCOL: Final = Subprotocol("v5.channel.k8s.io")
@@ -200,7 +201,7 @@ async def _opened(
         options["additional_headers"] = {"Authorization": f"Bearer {server.token}"}
     uri = f"{scheme}://{rest}{path}?{urlencode(query)}"
     opening = (
-        unix_connect(str(server.socket), uri, **options)
+        unix_connect(socket_address(server.socket), uri, **options)
         if server.socket
         else connect(uri, ssl=tls_context(server), proxy=None, **options)
     )
