@@ -13,6 +13,8 @@ import yaml
 from tests.e2e.installation import is_ready
 from tests.integration.loopback_sshd import LoopbackSSHD
 from tests.integration.vm_lab import Person
+from tests.kubectl.session import Kubectl
+from tests.rig.kubectl import kubectl_program
 from tests.rig.vm import VM
 
 CHECKOUT = Path(__file__).parents[2]
@@ -86,6 +88,25 @@ def test_life_of_a_workspace(person: Person) -> None:
     assert vm.ssh(f"kill {bystander}").returncode == 0, "what is not the sandbox's lives on"
     assert vm.ssh("ls -A /build").stdout == ""
     assert person.document("host", "haskell-build")["metadata"]["name"] == "haskell-build"
+
+
+@pytest.mark.timeout(120)
+def test_files_are_copied_with_kubectl(person: Person, tmp_path: Path) -> None:
+    """What is wanted beside the repository goes into the workspace and comes back by `kubectl cp`."""
+    sandboxer = person.sandboxer
+    sandboxer.start("--listen", "127.0.0.1:0")
+    directory = person.made("files", "vm=haskell_build")["status"]["reachability"]["remoteDir"]
+    kubeconfig = sandboxer.directory / "data" / "kubeconfig"
+    kubectl = Kubectl(kubectl_program(), tmp_path / "kubectl", kubeconfig, "default")
+    (kubectl.home / "there/deep").mkdir(parents=True)
+    (kubectl.home / "there/deep/a file").write_bytes(bytes(range(256)) * 500)
+
+    kubectl.ok("cp", str(kubectl.home / "there"), f"files:{directory}/copied")
+    kubectl.ok("cp", f"files:{directory}/copied", str(kubectl.home / "back"))
+
+    assert (kubectl.home / "back/deep/a file").read_bytes() == bytes(range(256)) * 500
+    assert person.vm.ssh(f"ls {directory}").stdout.split() == ["copied"]
+    sandboxer.ok("destroy", "files")
 
 
 @pytest.mark.timeout(120)
