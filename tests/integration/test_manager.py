@@ -185,7 +185,7 @@ def test_running_wait_takes_over_from_a_controller_that_is_killed(here: Installa
     assert said.count("no controller is running") == 1
 
 
-# Timed out once in a loaded run, and nobody knows why yet; see docs/known-limits.md.
+# Timed out in a run of the whole suite, and the cause is not known yet; see docs/known-limits.md.
 @pytest.mark.exhaustive
 def test_interrupted_command_leaves_everything_as_it_is(here: Installation) -> None:
     """Ctrl-C while waiting is exit code 130, no traceback, and the object is still wanted."""

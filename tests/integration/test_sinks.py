@@ -78,7 +78,7 @@ async def test_events_arrive_signed(store: Store, hub: HubServer, tmp_path: Path
     assert Webhook(key.read_text()).verify(received.body, dict(received.headers)) == received.event
 
 
-# Timed out once in a loaded run, and nobody knows why yet; see docs/known-limits.md.
+# Timed out in a run of the whole suite, and the cause is not known yet; see docs/known-limits.md.
 @pytest.mark.exhaustive
 async def test_order_of_each_sandbox(store: Store, hub: HubServer, clock: ManualClock) -> None:
     """Many sandboxes at a time are delivered at the same time, each in its own order."""
@@ -198,7 +198,7 @@ async def test_given_up_when_old_and_tried(
     assert len(hub.requests) == MIN_ATTEMPTS
 
 
-# Timed out once in a loaded run, and nobody knows why yet; see docs/known-limits.md.
+# Timed out in a run of the whole suite, and the cause is not known yet; see docs/known-limits.md.
 @pytest.mark.exhaustive
 async def test_hanging_receiver_delays_nothing_else(
     store: Store, hub: HubServer, clock: ManualClock

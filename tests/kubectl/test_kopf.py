@@ -38,7 +38,7 @@ def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Path]:
             kubectl.run("patch", "sbx", "one", "--type=merge", "-p", release)
 
 
-# Timed out once in a loaded run, and nobody knows why yet; see docs/known-limits.md.
+# Timed out in a run of the whole suite, and the cause is not known yet; see docs/known-limits.md.
 @pytest.mark.exhaustive
 def test_an_operator_reacts_to_sandboxes(kubectl: Kubectl, operator: Path) -> None:
     """It greets, marks, is asked before the end, and lets go."""
