@@ -50,10 +50,13 @@ def test_annotations_come_and_go(kubectl: Kubectl) -> None:
 
 
 def test_a_merge_patch(kubectl: Kubectl) -> None:
-    """Null removes, other values are set."""
+    """Null removes, other values are set, what is not named stays."""
+    before = [{"op": "add", "path": "/spec/env", "value": {"A": "1", "B": "1"}}]
+    kubectl.ok("patch", "sbx", "one", "--type=json", "-p", json.dumps(before))
+
     kubectl.ok("patch", "sbx", "one", "--type=merge", "-p", '{"spec":{"env":{"A":null,"M":"1"}}}')
 
-    assert kubectl.document("sbx", "one")["spec"]["env"] == {"M": "1"}
+    assert kubectl.document("sbx", "one")["spec"]["env"] == {"B": "1", "M": "1"}
 
 
 def test_a_json_patch(kubectl: Kubectl) -> None:
