@@ -17,9 +17,10 @@ GRACE_S = 10.0
 async def running(engine: Engine) -> AsyncIterator[asyncio.Task[None]]:
     """Reconcile inside the block; yields the task of the engine, which ends only by an error."""
     task = asyncio.create_task(engine.run(), name="engine")
-    # NOTE: the engine has to have begun, or stopping it at once would leave it running.
-    await asyncio.sleep(0)
     try:
+        # NOTE: the engine has to have begun, or stopping it at once would leave it running. An
+        # interrupt that came while modules were loaded arrives here, at the first thing awaited.
+        await asyncio.sleep(0)
         yield task
     finally:
         await engine.stop(budget_s=GRACE_S)

@@ -11,9 +11,9 @@ import contextlib
 import fcntl
 import os
 import pty
-import signal
 import struct
 import termios
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 
 from sandboxer.session import Completed, Connection, Copying, Streams, TerminalSize
@@ -28,6 +28,12 @@ from sandboxer.transport.link import (
     timed_out,
     too_much_output,
     unreachable,
+)
+from sandboxer.transport.processes import (
+    CannotStartError,
+    kill_group,
+    reap_process,
+    start_process,
 )
 from sandboxer.transport.quoting import check_arguments
 from sandboxer.transport.tcp import connect_here
@@ -55,8 +61,8 @@ class LocalLink:
         check_arguments(argv)
         async with self._commands.enter():
             try:
-                process = await _spawn(argv)
-            except _CannotStartError as err:
+                process = await start_process(argv, PIPE)
+            except CannotStartError as err:
                 return Completed(exit_status=err.exit_status, stdout=b"", stderr=err.text)
             try:
                 async with asyncio.timeout(timeout_s):
@@ -64,7 +70,7 @@ class LocalLink:
             except TimeoutError:
                 raise timed_out(self.host, argv[0], timeout_s) from None
             finally:
-                await _reap(process)
+                await reap_process(process)
 
     async def stream(self, argv: Sequence[str], streams: Streams) -> int:
         """Run one command with its streams connected, on a terminal of its own if one is asked."""
@@ -72,7 +78,7 @@ class LocalLink:
         async with stream_place(self._streams, self.host):
             try:
                 process = await _start(argv, streams.terminal)
-            except _CannotStartError as err:
+            except CannotStartError as err:
                 await streams.stderr(err.text)
                 return err.exit_status
             try:
@@ -140,11 +146,11 @@ class LocalProcess:
 
     def kill(self) -> None:
         """End the command and its children."""
-        _kill_group(self._process)
+        kill_group(self._process)
 
     async def reap(self) -> None:
         """Make sure that nothing of the command is left open."""
-        await _reap(self._process)
+        await reap_process(self._process)
 
 
 class LocalTerminal:
@@ -200,58 +206,31 @@ class LocalTerminal:
 
     def kill(self) -> None:
         """End the command and its children."""
-        _kill_group(self._process)
+        kill_group(self._process)
 
     async def reap(self) -> None:
         """Make sure that nothing of the command is left open."""
         self._transport.close()
-        await _reap(self._process)
-
-
-class _CannotStartError(Exception):
-    """The program cannot be started; told as a shell tells it, as on every other machine."""
-
-    def __init__(self, program: str, err: OSError) -> None:
-        # 127 not found, 126 found but not executable: "Exit Status" of sh(1).
-        self.exit_status = 127 if isinstance(err, FileNotFoundError) else 126
-        self.text = f"{program[:80]}: {err.strerror}\n".encode("utf-8", "replace")
-        super().__init__(program)
+        await reap_process(self._process)
 
 
 async def _start(
     argv: Sequence[str], terminal: TerminalSize | None
 ) -> LocalProcess | LocalTerminal:
     if terminal is None:
-        return LocalProcess(await _spawn(argv))
+        return LocalProcess(await start_process(argv, PIPE))
     return await _spawn_on_terminal(argv, terminal)
-
-
-async def _spawn(argv: Sequence[str]) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    try:
-        return await asyncio.create_subprocess_exec(
-            *argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-        )
-    except OSError as err:
-        raise _CannotStartError(argv[0], err) from err
 
 
 async def _spawn_on_terminal(argv: Sequence[str], size: TerminalSize) -> LocalTerminal:
     master, slave = pty.openpty()
     try:
         _set_size(master, size)
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            # Makes the terminal the controlling one, so that Ctrl-C and SIGWINCH arrive.
-            preexec_fn=_take_terminal,
-        )
-    except OSError as err:
+        # Taking it makes the terminal the controlling one: Ctrl-C and SIGWINCH arrive.
+        process = await start_process(argv, slave, preexec_fn=_take_terminal)
+    except BaseException:
         os.close(master)
-        raise _CannotStartError(argv[0], err) from err
+        raise
     finally:
         os.close(slave)
     reader = asyncio.StreamReader()
@@ -306,24 +285,6 @@ async def _communicate(
         raise failures.exceptions[0] from None
     exit_status = await process.wait()
     return Completed(exit_status=exit_status, stdout=stdout.result(), stderr=stderr.result())
-
-
-def _kill_group(process: asyncio.subprocess.Process) -> None:
-    # NOTE: only while the leader is not reaped; later its number may belong to somebody else.
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-async def _reap(process: asyncio.subprocess.Process) -> None:
-    _kill_group(process)
-    # NOTE: asyncio's wait() waits for the pipes too, and a grandchild may hold them for hours.
-    # Closing the whole transport instead would race with the child watcher for the exit status.
-    for descriptor in range(3):
-        pipe = process._transport.get_pipe_transport(descriptor)  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio has no public way
-        if pipe is not None:
-            pipe.close()
-    await asyncio.shield(process.wait())
 
 
 def _reader(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
