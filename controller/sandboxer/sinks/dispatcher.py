@@ -71,6 +71,7 @@ class Dispatcher:
         self._rng = rng
         self._receiver = Receiver(sink, clock)
         self._sending: dict[str, asyncio.Task[None]] = {}
+        self._ended: set[str] = set()
         self._awake = asyncio.Event()
         self._fails = False
 
@@ -102,12 +103,15 @@ class Dispatcher:
     async def _begin(self, tasks: asyncio.TaskGroup) -> float:
         """Return seconds after which something more may be due."""
         name = self._sink.name
+        self._ended.clear()
         # NOTE: what is under way is due still, so as many more are asked for.
         due = await self._deliveries.due(
             name, limit=CONCURRENCY + len(self._sending), furthest_s=LONGEST_PAUSE_S
         )
+        # NOTE: of an attempt that ended meanwhile, the outbox was perhaps read before its end.
+        busy = self._ended | self._sending.keys()
         for letter in due:
-            if len(self._sending) < CONCURRENCY and letter.uid not in self._sending:
+            if len(self._sending) < CONCURRENCY and letter.uid not in busy:
                 self._sending[letter.uid] = tasks.create_task(self._deliver(letter))
         next_s = await self._deliveries.next_due_in_s(name)
         return POLL_S if next_s is None else min(POLL_S, next_s)
@@ -121,6 +125,7 @@ class Dispatcher:
             await asyncio.sleep(STORE_PAUSE_S)
         finally:
             del self._sending[letter.uid]
+            self._ended.add(letter.uid)
             self.wake()
 
     async def _attempt(self, letter: DueLetter) -> None:
