@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,16 +39,17 @@ def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Path]:
             kubectl.run("patch", "sbx", "one", "--type=merge", "-p", release)
 
 
-# Timed out in a run of the whole suite, and the cause is not known yet; see docs/known-limits.md.
-@pytest.mark.exhaustive
 def test_an_operator_reacts_to_sandboxes(kubectl: Kubectl, operator: Path) -> None:
     """It greets, marks, is asked before the end, and lets go."""
     kubectl.apply(sandbox("one"))
     until(
-        lambda: labels(kubectl).get("example.com/phase") == "Ready",
+        lambda: labels(touched(kubectl)).get("example.com/phase") == "Ready",
         lambda: operator.read_text() + kubectl.ok("describe", "sbx", "one"),
     )
-    until(lambda: "Hello, one." in kubectl.ok("events", "--for=sandbox/one"), operator.read_text)
+    until(
+        lambda: "Hello, one." in touched(kubectl).ok("events", "--for=sandbox/one"),
+        operator.read_text,
+    )
     assert "Hello, one." in kubectl.ok("get", "events.events.k8s.io")
     assert "kopf.zalando.org/KopfFinalizerMarker" in kubectl.ok("get", "sbx", "one", "-o", "yaml")
 
@@ -55,6 +57,17 @@ def test_an_operator_reacts_to_sandboxes(kubectl: Kubectl, operator: Path) -> No
 
     assert "Farewell, one." in operator.read_text()
     assert "ERROR" not in operator.read_text()
+
+
+def touched(kubectl: Kubectl) -> Kubectl:
+    """
+    Change the sandbox, so that there is one more event.
+
+    kopf 1.45 adds its finalizer by a JSON patch that tests the version. When it loses that race it
+    calls no `on.create` until the next event but one, and a sandbox that is Ready has none.
+    """
+    kubectl.ok("annotate", "sbx", "one", f"example.com/touched={time.monotonic()}", "--overwrite")
+    return kubectl
 
 
 def labels(kubectl: Kubectl) -> dict[str, str]:
