@@ -46,7 +46,7 @@ class Broadcast:
         self._dropped = 0
         self._bytes = 0
         self._floor = store.revision
-        self._news: asyncio.Event = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._lines: dict[tuple[object, ...], bytes] = {}
         self._line_bytes = 0
         self._unsubscribe = store.subscribe(self._append)
@@ -107,9 +107,13 @@ class Broadcast:
             raise ExpiredError("The watch fell too far behind and was ended.")
         return self._log[at - self._dropped :]
 
-    async def news(self) -> None:
-        """Return when there is a change after this moment, or when all watches end."""
-        await self._news.wait()
+    def expect(self, waiter: asyncio.Future[None]) -> None:
+        """Have *waiter* done by the next change, or when all watches end."""
+        self._waiting.add(waiter)
+
+    def neglect(self, waiter: asyncio.Future[None]) -> None:
+        """Forget a waiter that waits no more."""
+        self._waiting.discard(waiter)
 
     def _append(self, change: Change) -> None:
         self._log.append(change)
@@ -129,8 +133,9 @@ class Broadcast:
         self._dropped += drop
 
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
+            _end(waiter)
 
 
 class Position:
@@ -141,6 +146,8 @@ class Position:
         self._at = at
         self._since = since
         self._missed = missed
+        self._alarm: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self.revision = since
         """Every change up to here has been read."""
 
@@ -164,10 +171,36 @@ class Position:
         """Whether nothing will follow what has been read."""
         return self._log.closed
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return when there is something to read, all watches end, or time is up."""
+    async def wait(self, until_s: float) -> None:
+        """
+        Return when there is something to read, all watches end, or time is up.
+
+        Args:
+            until_s: By the clock of the event loop.
+        """
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        # NOTE: one alarm for all waits until the same moment: a watch waits once for each change.
+        if self._alarm is None or self._alarm.when() != until_s:
+            self.close()
+            self._alarm = loop.call_at(until_s, self._ring)
+        self._log.expect(waiter)
         try:
-            async with asyncio.timeout(max(timeout_s, 0)):
-                await self._log.news()
-        except TimeoutError:
-            return
+            await waiter
+        finally:
+            self._log.neglect(waiter)
+
+    def close(self) -> None:
+        """Leave nothing behind in the event loop."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._waiter is not None:
+            _end(self._waiter)
+
+
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -31,6 +31,7 @@ from sandboxer.api.answers import StatusError, watch_line
 from sandboxer.api.broadcast import Broadcast, Position
 from sandboxer.api.listoptions import ListOptions
 from sandboxer.api.negotiation import Wanted
+from sandboxer.api.patience import Patience
 from sandboxer.api.selection import Selection
 from sandboxer.api.served import Served
 from sandboxer.api.table import column_definitions, partial, table
@@ -47,7 +48,7 @@ WATCH_S: Final = 3600
 # Seconds between bookmarks, as kube-apiserver does.
 BOOKMARK_S = 60.0
 
-# Seconds a client may take for one chunk. Between them lie the buffers of two kernels.
+# Seconds a client may take for one chunk, twice that at most. Between them lie the buffers of two kernels.
 STALL_S = 60.0
 
 # Bytes that are sent at once; more only fills the buffer of a slow client.
@@ -289,10 +290,12 @@ class _Stream:
                 elif not changes:
                     # NOTE: only straight after reading nothing; what comes while a chunk is being
                     # sent wakes nobody.
-                    await self._position.wait(min(ends_at, bookmark_at) - now_s())
+                    await self._position.wait(min(ends_at, bookmark_at))
         except ExpiredError as error:
             yield watch_line("ERROR", _encoded(_expired(error).document()))
             return
+        finally:
+            self._position.close()
         if bookmarks:
             yield self._lines.bookmark(self._position.revision)
 
@@ -320,11 +323,12 @@ class WatchResponse(StreamingResponse):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         chunks: Any = self.body_iterator
         async with aclosing(chunks):
-            try:
+            with Patience(STALL_S) as patience:
                 async for chunk in chunks:
-                    async with asyncio.timeout(STALL_S):
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
+                    patience.begin_step()
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    patience.end_step()
+            if patience.ended:
                 # NOTE: nothing can be sent any more; the server closes what is left unfinished.
                 logger.info("A watch was ended because its client does not read")
                 return

@@ -149,10 +149,10 @@ async def test_an_idle_watch_sleeps(
     waits = 0
     wait = broadcast.Position.wait
 
-    async def counted(position: broadcast.Position, timeout_s: float) -> None:
+    async def counted(position: broadcast.Position, until_s: float) -> None:
         nonlocal waits
         waits += 1
-        await wait(position, timeout_s)
+        await wait(position, until_s)
 
     monkeypatch.setattr(broadcast.Position, "wait", counted)
 
