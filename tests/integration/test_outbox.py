@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from sandboxer.errors import ConflictError
 from sandboxer.kinds.sandbox import Phase, Sandbox
 from sandboxer.store import Cause, Create, DueLetter, News, Registration, Store, UpdateStatus
-from sandboxer.store.deliveries import MAX_DEAD_AGE, REMOVED
+from sandboxer.store.deliveries import MAX_DEAD_AGE, REMOVED, TOO_MANY
 from sandboxer.testing.builders import host, sandbox
 from sandboxer.testing.clock import EPOCH, ManualClock
 
@@ -236,6 +237,99 @@ async def test_the_dead_give_way(store: Store) -> None:
     assert (dead.type, dead.attempts, dead.error) == ("created", 1, "It answered 410.")
     assert (wrong, right) == (0, 1)
     assert words(await drained(store)) == ["created"]
+
+
+async def steps(store: Store, name: str, count: int) -> None:
+    """Have *count* things happen to one sandbox, its creation first."""
+    created = await store.create(sandbox(name))
+    news = tuple(News(reason=f"Step{number}", message="") for number in range(1, count))
+    if news:
+        await store.write([UpdateStatus(said(created, "Ready"), news=news)])
+
+
+async def all_dead(store: Store, count: int) -> list[int]:
+    """Give all of one sandbox up; return the numbers."""
+    await steps(store, "hello", count)
+    for _ in range(count):
+        (letter,) = await due(store)
+        await store.deliveries.bury(letter, "It answered 410.")
+    return [letter.number for letter in await store.deliveries.dead()]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_revived_in_any_order(store: Store, order: tuple[int, ...]) -> None:
+    """One letter of a sandbox is due, the first, in whichever order they are revived."""
+    numbers = await all_dead(store, 3)
+
+    for index in order:
+        await store.deliveries.revive(position=numbers[index])
+        assert len(await due(store)) == 1
+
+    assert words(await drained(store)) == ["created", "progressing", "progressing"]
+
+
+async def test_revived_before_a_postponed_one(store: Store, clock: ManualClock) -> None:
+    """What is revived takes the place of a later one that waits for its time."""
+    await steps(store, "hello", 3)
+    (first,) = await due(store)
+    await store.deliveries.bury(first, "gone")
+    (second,) = await due(store)
+    await store.deliveries.postpone(second, "It is away.", after_s=60)
+
+    await store.deliveries.revive()
+    clock.advance(61)
+
+    assert [each.position for each in await due(store)] == [first.position]
+
+
+async def test_revived_while_a_later_one_is_under_way(store: Store, clock: ManualClock) -> None:
+    """What fails behind something that was revived meanwhile has no time of its own any more."""
+    await steps(store, "hello", 3)
+    (first,) = await due(store)
+    await store.deliveries.bury(first, "gone")
+    (under_way,) = await due(store)
+
+    await store.deliveries.revive()
+    await store.deliveries.postpone(under_way, "It is away.", after_s=60)
+    clock.advance(61)
+
+    assert [each.position for each in await due(store)] == [first.position]
+
+
+async def test_the_old_of_a_lane_go_together(store: Store, clock: ManualClock) -> None:
+    """With one that is given up goes what else of its sandbox is as old, and nothing else."""
+    await steps(store, "hello", 3)
+    await steps(store, "other", 1)
+    clock.advance(100)
+    found = store.get(Sandbox, "hello")
+    assert found is not None
+    await store.update_status(said(found, "Degraded"), news=[FAILED])
+    letter = (await due(store))[0]
+
+    buried = await store.deliveries.bury(letter, "It is away.", before_s=EPOCH.timestamp() + 50)
+    dead = await store.deliveries.dead()
+
+    assert buried == 3
+    assert [each.attempts for each in dead] == [1, 0, 0]
+    assert dead[1].error == "Given up with an earlier one: It is away."
+    assert words(await drained(store)) == ["created", "failing"]
+
+
+async def test_too_many_wait(store: Store) -> None:
+    """Beyond a number the oldest of a sink are given up; the first that is left of each is due."""
+    await store.deliveries.register([HUB, Registration(name="picky", url="", words=("created",))])
+    await steps(store, "hello", 4)
+    await steps(store, "other", 3)
+    await steps(store, "third", 1)
+
+    await store.deliveries.forget(most_waiting=3)
+    dead = await store.deliveries.dead()
+    hub, picky = await store.deliveries.sinks()
+
+    assert [(each.sink, each.name) for each in dead] == [("hub", "hello")] * 4 + [("hub", "other")]
+    assert {each.error for each in dead} == {TOO_MANY}
+    assert (hub.waiting, picky.waiting) == (3, 3)
+    assert words(await drained(store)) == ["progressing", "created", "progressing"]
 
 
 async def test_clock_set_back_does_not_hold_up(store: Store, clock: ManualClock) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import logging
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
@@ -18,7 +21,7 @@ from sandboxer.errors import InvalidSpecError
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.sinks.dispatcher import LONGEST_PAUSE_S, MIN_ATTEMPTS
 from sandboxer.sinks.receiver import ATTEMPT_S
-from sandboxer.store import News, Store
+from sandboxer.store import News, Registration, Store
 from sandboxer.testing.builders import sandbox
 from sandboxer.testing.clock import ManualClock
 from tests.integration.sink_lab import RESET, HubServer, Received, hub_server, serving, sink, until
@@ -196,11 +199,117 @@ async def test_given_up_when_old_and_tried(
         await until(lambda: len(hub.requests) == 1)
         clock.jump(7200)
         while not (dead := await store.deliveries.dead()):
-            await until(lambda: True, sinks)
             clock.advance(LONGEST_PAUSE_S)
+            sinks.wake()
 
     assert dead[0].attempts == MIN_ATTEMPTS
     assert len(hub.requests) == MIN_ATTEMPTS
+
+
+async def test_given_up_with_what_is_as_old(store: Store, clock: ManualClock) -> None:
+    """Who does not answer for long costs a sandbox five attempts, not five for each event."""
+    with hub_server() as away:
+        spec = sink(away, give_up_after="1h")
+    async with serving(store, spec, clock=clock) as sinks:
+        await lives(store, "hello")
+        await _until_said(store, "cannot be reached")
+        clock.jump(7200)
+        while not (dead := await store.deliveries.dead()):
+            clock.advance(LONGEST_PAUSE_S)
+            sinks.wake()
+
+    assert [each.attempts for each in dead] == [MIN_ATTEMPTS] + [0] * STEPS
+
+
+async def test_revived_beside_one_that_waits(
+    store: Store, hub: HubServer, clock: ManualClock
+) -> None:
+    """Dead letters that are revived while a later one waits are sent before it, one by one."""
+    hub.behave = lambda received: 410 if received.word == "created" else 500
+    async with serving(store, sink(hub), clock=clock):
+        await lives(store, "hello")
+        await _until_said(store, "500")
+    hub.requests.clear()
+    hub.behave = lambda _: 204
+    clock.advance(LONGEST_PAUSE_S)
+
+    await store.deliveries.revive()
+    async with serving(store, sink(hub), clock=clock):
+        await until(lambda: len(hub.requests) == len(STORY))
+        await _until_empty(store)
+
+    assert reasons(hub.requests) == STORY
+
+
+async def test_two_are_due_of_one_sandbox(
+    store: Store, hub: HubServer, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Whatever the outbox says is due, of one sandbox one event is under way at a time."""
+    await store.deliveries.register([Registration(name="hub", url="")])
+    await lives(store, "hello")
+    with sqlite3.connect(tmp_path / "store.db") as other:
+        other.execute("UPDATE outbox SET due_at = 0")
+
+    async with serving(store, sink(hub), clock=clock):
+        await until(lambda: len(hub.requests) == len(STORY))
+        await _until_empty(store)
+
+    assert reasons(hub.requests) == STORY
+
+
+class FaultyClock(ManualClock):
+    """Raises what nobody expects, once, when a test says so."""
+
+    is_faulty = False
+
+    def now(self) -> datetime:
+        if self.is_faulty:
+            self.is_faulty = False
+            raise RuntimeError("a bug")
+        return super().now()
+
+
+async def test_bug_with_one_event(
+    store: Store, hub: HubServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in a delivery is logged; other sandboxes are not held up, and it is tried again."""
+    clock = FaultyClock()
+
+    def fail(received: Received) -> int:
+        if received.name == "bad" and len(hub.of("bad")) == 1:
+            clock.is_faulty = True
+            return 500
+        return 204
+
+    hub.behave = fail
+    async with serving(store, sink(hub), clock=clock):
+        await lives(store, "bad", steps=0)
+        await until(lambda: "failed by a bug" in caplog.text)
+        await lives(store, "good")
+        await until(lambda: len(hub.of("good")) == len(STORY))
+        early = len(hub.of("bad"))
+        await until(lambda: len(hub.of("bad")) == 2)
+
+    assert early == 1
+    assert "RuntimeError: a bug" in caplog.text
+
+
+async def test_bug_in_a_sink(
+    tmp_path: Path, hub: HubServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sink that meets a bug begins again, and tells what has happened meanwhile."""
+    clock = FaultyClock()
+    store = await Store.open(tmp_path / "store.db", clock=clock)
+    async with serving(store, sink(hub), clock=clock) as sinks:
+        clock.is_faulty = True
+        await until(lambda: not clock.is_faulty, sinks)
+        await lives(store, "hello")
+        await until(lambda: len(hub.requests) == len(STORY))
+    await store.close()
+
+    (bug,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert bug.message == "a sink stopped by a bug"
+    assert reasons(hub.requests) == STORY
 
 
 async def test_hanging_receiver_delays_nothing_else(

@@ -2,7 +2,7 @@
 Who is told what happens, what waits for them, and what was given up.
 
     GET  …/sinks                  who is registered, and how much waits
-    GET  …/deadletters?sink=NAME  what was given up, oldest first
+    GET  …/deadletters?sink=NAME&limit=N  what was given up, oldest first, and how many more
     POST …/deadletters?sink=NAME&number=N  send it again: one, those of a sink, or all
 
 Nothing of an event's content is shown, only which sandbox it is about.
@@ -35,8 +35,11 @@ async def _sinks(request: Request) -> Response:
 async def _dead(request: Request) -> Response:
     limit = min(number(request, "limit", least=1) or _LISTED, _MAX_LISTED)
     sink = request.query_params.get("sink", "")
-    items = await store_of(request).deliveries.dead(sink, limit=limit)
-    return json_response(DeadLetterList(items=tuple(items)).to_document())
+    deliveries = store_of(request).deliveries
+    items = tuple(await deliveries.dead(sink, limit=limit))
+    # NOTE: counted by itself, as some may go in between.
+    remaining = max(0, await deliveries.dead_count(sink) - len(items))
+    return json_response(DeadLetterList(items=items, remaining=remaining).to_document())
 
 
 async def _revive(request: Request) -> Response:

@@ -13,9 +13,10 @@ import click
 from sandboxer.cli.access import Access, with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.printing import columns, note, safe_text, write
+from sandboxer.cli.suggest import did_you_mean
 from sandboxer.errors import NotFoundError
 from sandboxer.kinds.meta import API_VERSION, Model
-from sandboxer.kinds.sinks import DeadLetter, DeadLetterList, SinkList, SinkState
+from sandboxer.kinds.sinks import DeadLetterList, Revival, SinkList, SinkState
 from sandboxer.units import format_duration
 
 ROOT: Final = f"/apis/{API_VERSION}"
@@ -54,14 +55,19 @@ def list_(output: str) -> int:
 
 @sinks.command()
 @click.argument("sink", default="")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="How many."
+)
 @_output_option
-def dead(sink: str, output: str) -> int:
-    """List what was given up (of one SINK)."""
+def dead(sink: str, limit: int, output: str) -> int:
+    """List what was given up (of one SINK), oldest first."""
 
     async def work(access: Access) -> int:
-        path = f"{ROOT}/deadletters?{urlencode({'sink': sink})}"
+        path = f"{ROOT}/deadletters?{urlencode({'sink': sink, 'limit': limit})}"
         found = await access.client.read(DeadLetterList, path)
-        _print(found, output, dead_text(found.items, datetime.now(UTC)))
+        if sink and not found.items:
+            await _must_be_known(access, sink)
+        _print(found, output, dead_text(found, datetime.now(UTC)))
         return Exit.OK
 
     return with_api(work)
@@ -81,23 +87,38 @@ def retry(numbers: tuple[int, ...], sink: str, *, everything: bool) -> int:
         raise click.UsageError("say which: numbers of `sandboxer sinks dead`, --sink NAME or --all")
 
     async def work(access: Access) -> int:
-        revived = 0
-        for number in numbers or (0,):
-            asked = {"sink": sink, "number": number or ""}
-            path = f"{ROOT}/deadletters?{urlencode(asked)}"
-            found = await access.client.document(path, method="POST")
-            if number and not found.get("revived"):
-                raise NotFoundError(
-                    f"There is no dead letter {number} of a sink that is registered.",
-                    remedy="See `sandboxer sinks dead` and `sandboxer sinks list`.",
-                )
-            revived += int(found.get("revived") or 0)
-        write(f"{revived} sent again\n")
-        if revived and not access.somebody_works():
+        # NOTE: in their order, or a later one could be on its way before an earlier one is revived.
+        asked = sorted(set(numbers)) or [0]
+        revived = {number: await _revive(access, sink, number) for number in asked}
+        if sink and not any(revived.values()):
+            await _must_be_known(access, sink)
+        write(f"{sum(revived.values())} sent again\n")
+        if any(revived.values()) and not access.somebody_works():
             note("note: no controller is running; they wait for one")
+        if missing := [str(number) for number in numbers if not revived[number]]:
+            raise NotFoundError(
+                f"There is no dead letter {', '.join(missing)} of a sink that is registered.",
+                remedy="See `sandboxer sinks dead` and `sandboxer sinks list`.",
+            )
         return Exit.OK
 
     return with_api(work, writes=True)
+
+
+async def _revive(access: Access, sink: str, number: int) -> int:
+    path = f"{ROOT}/deadletters?{urlencode({'sink': sink, 'number': number or ''})}"
+    return (await access.client.read(Revival, path, method="POST")).revived
+
+
+async def _must_be_known(access: Access, sink: str) -> None:
+    """Refuse a name that no sink has, so that a slip is not taken for good news."""
+    found = await access.client.read(SinkList, f"{ROOT}/sinks")
+    names = [each.name for each in found.items]
+    if sink not in names:
+        raise NotFoundError(
+            f"There is no sink {sink!r} in the settings of the controller.",
+            remedy=did_you_mean(sink, names) or "See `sandboxer sinks list`.",
+        )
 
 
 def _print(found: Model, output: str, text: str) -> None:
@@ -115,7 +136,7 @@ def sinks_text(found: tuple[SinkState, ...], now: datetime) -> str:
         [
             each.name,
             safe_text(each.url),
-            str(each.waiting),
+            f"{each.waiting}{' (full)' if 0 < each.most_waiting <= each.waiting else ''}",
             _age(each.oldest, now),
             str(each.dead),
             safe_text(each.error) or "-",
@@ -125,9 +146,9 @@ def sinks_text(found: tuple[SinkState, ...], now: datetime) -> str:
     return columns(rows)
 
 
-def dead_text(found: tuple[DeadLetter, ...], now: datetime) -> str:
-    """Return one line for each dead letter."""
-    if not found:
+def dead_text(found: DeadLetterList, now: datetime) -> str:
+    """Return one line for each dead letter, and one for all that are not listed."""
+    if not found.items:
         return "nothing was given up\n"
     rows = [["NUMBER", "SINK", "SANDBOX", "TYPE", "AGE", "ATTEMPTS", "LAST ERROR"]]
     rows += [
@@ -140,9 +161,10 @@ def dead_text(found: tuple[DeadLetter, ...], now: datetime) -> str:
             str(each.attempts),
             safe_text(each.error),
         ]
-        for each in found
+        for each in found.items
     ]
-    return columns(rows)
+    more = f"… and {found.remaining} more; see --limit\n" if found.remaining else ""
+    return columns(rows) + more
 
 
 def _age(moment: datetime | None, now: datetime) -> str:

@@ -19,6 +19,8 @@ class SinkState(Model):
     """Namespaces it wants; empty is all."""
     waiting: int = 0
     """Events it has not taken yet."""
+    most_waiting: int = 0
+    """How many wait at most; beyond, the oldest are given up."""
     dead: int = 0
     """Events that were given up."""
     oldest: Timestamp | None = None
@@ -62,6 +64,8 @@ class DeadLetterList(Model):
     api_version: Literal["sandboxer.dev/v1alpha1"] = API_VERSION
     kind: Literal["DeadLetterList"] = "DeadLetterList"
     items: tuple[DeadLetter, ...] = ()
+    remaining: int = 0
+    """How many there are besides these."""
 
 
 class Revival(Model):

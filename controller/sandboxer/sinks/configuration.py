@@ -1,7 +1,11 @@
 """
 Which sinks there are: `sinks.yaml` in the data directory, and the State Hub of the environment.
 
-Nothing secret stands in either: the file names the files that hold the keys.
+Neither holds a key: the file names the files that do. But a URL is a secret with many receivers,
+so what is wrong is said without what was written.
+
+Nobody is told only where there is no file, or one that says so (`sinks: []`): what waits for a
+sink is given up when it goes, and a file that was cut short is no wish.
 """
 
 from __future__ import annotations
@@ -10,8 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_core import to_json
 
 from sandboxer.errors import InvalidSpecError
@@ -19,6 +22,7 @@ from sandboxer.kinds.lifecycle import WORDS
 from sandboxer.kinds.meta import Model, Name, Namespace
 from sandboxer.settings import Settings
 from sandboxer.units import Duration
+from sandboxer.values import FieldPath, parse_text
 
 M = TypeVar("M", bound=Model)
 
@@ -32,6 +36,16 @@ MAX_SINKS: Final = 32
 """Each event is written once for each sink that wants it."""
 
 
+def _without_nul(path: str) -> str:
+    if "\0" in path:
+        msg = "it may not hold a NUL"
+        raise ValueError(msg)
+    return path
+
+
+FileName = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_nul)]
+
+
 class SinkSpec(Model):
     """One receiver."""
 
@@ -39,9 +53,9 @@ class SinkSpec(Model):
     """How commands and the log call it."""
     url: Annotated[str, Field(max_length=2048)]
     """Where events are posted to; `https`, or `http` where the network is trusted."""
-    secret_file: str | None = None
+    secret_file: FileName | None = None
     """File with the key the events are signed with; nobody else may read it."""
-    ca_file: str | None = None
+    ca_file: FileName | None = None
     """PEM file of the authority that signed the receiver's certificate; the system's when absent."""
     types: Annotated[tuple[str, ...], Field(max_length=64)] = ()
     """Types it wants, by their last word; empty is all."""
@@ -90,7 +104,7 @@ class SinkSpec(Model):
 class SinksFile(Model):
     """The file."""
 
-    sinks: Annotated[tuple[SinkSpec, ...], Field(max_length=MAX_SINKS)] = ()
+    sinks: Annotated[tuple[SinkSpec, ...], Field(max_length=MAX_SINKS)]
 
 
 def configured_sinks(settings: Settings) -> tuple[SinkSpec, ...]:
@@ -131,23 +145,33 @@ def _from_file(path: Path) -> tuple[SinkSpec, ...]:
         raise InvalidSpecError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > MAX_FILE_BYTES:
         raise InvalidSpecError(f"{path} has more than {MAX_FILE_BYTES} bytes.")
+    return _parsed(SinksFile, _mapping(content, path), str(path)).sinks
+
+
+def _mapping(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        text = content.decode()
-        # NOTE: an alias is a few bytes that can stand for gigabytes.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise InvalidSpecError(f"{path} has a YAML alias; write it out.")
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidSpecError(f"{path} is not YAML: {error}") from error
-    return _parsed(SinksFile, document or {}, str(path)).sinks
+        trees, findings = parse_text(content.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidSpecError(f"{path} is not UTF-8: {error.reason}.") from None
+    for found in findings:
+        what = f"{_dotted(found.path)} " if found.path else ""
+        raise InvalidSpecError(f"{path}, line {found.line}: {what}{found.message}.")
+    if len(trees) != 1 or not isinstance(trees[0].value, dict):
+        raise InvalidSpecError(
+            f"{path} is not one mapping with `sinks`.",
+            field="sinks",
+            remedy="Remove the file, or write `sinks: []`, if nobody is to be told.",
+        )
+    return trees[0].value
 
 
 def _parsed(model: type[M], document: Any, origin: str) -> M:
     try:
         return model.model_validate_json(to_json(document), by_alias=True, by_name=False)
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         field, message = _first(error)
-        raise InvalidSpecError(f"{origin}: {field}{message}.", field=field.strip(": ")) from error
+        # NOTE: `from None`, for pydantic's own words hold the value.
+        raise InvalidSpecError(f"{origin}: {field}{message}.", field=field.strip(": ")) from None
 
 
 def _first(error: ValueError) -> tuple[str, str]:
@@ -155,5 +179,10 @@ def _first(error: ValueError) -> tuple[str, str]:
     if not isinstance(error, ValidationError):
         return "", str(error)
     found = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(map(str, found["loc"]))
+    where = _dotted(found["loc"])
     return f"{where}: " if where else "", found["msg"].removeprefix("Value error, ")
+
+
+def _dotted(path: FieldPath) -> str:
+    """Return a path; where a colon was forgotten a name is more than a name, and not shown."""
+    return ".".join(str(each) if str(each).isalnum() else "…" for each in path)

@@ -8,6 +8,8 @@ Design notes:
 * Taken out of the outbox after the receiver said yes. Who dies in between sends it again with the
   same id, byte for byte the same event.
 * No part of the engine waits for any of this: it writes rows, in the transaction it writes anyway.
+* A bug met by a delivery holds up that sandbox only, as an attempt that cannot be recorded does;
+  any other bug is `sinks.py`'s to outlive.
 * Refused: a pause of the whole sink when a receiver is away. Attempts are bounded in number at a
   time and in length, and each letter's own pause grows, so they are at most a few per second.
 """
@@ -32,7 +34,7 @@ FIRST_PAUSE_S: Final = 2.0
 LONGEST_PAUSE_S: Final = 600.0
 
 # Attempts before a letter can be given up, however old it is: a clock that was set forward, or a
-# long wait behind others, must not cost an event.
+# long time without a controller, must not cost an event.
 MIN_ATTEMPTS: Final = 5
 
 # Seconds between two looks when nothing was heard of: for letters that another process revived.
@@ -75,6 +77,11 @@ class Dispatcher:
         self._awake = asyncio.Event()
         self._fails = False
 
+    @property
+    def name(self) -> str:
+        """Name of the sink."""
+        return self._sink.name
+
     def wake(self) -> None:
         """Look at the outbox soon."""
         self._awake.set()
@@ -87,6 +94,8 @@ class Dispatcher:
                     self._awake.clear()
                     await self._turn(tasks)
         finally:
+            # NOTE: a task that is cancelled before its first step does not take itself out.
+            self._sending.clear()
             await self._receiver.close()
 
     async def _turn(self, tasks: asyncio.TaskGroup) -> None:
@@ -113,6 +122,8 @@ class Dispatcher:
         for letter in due:
             if len(self._sending) < CONCURRENCY and letter.uid not in busy:
                 self._sending[letter.uid] = tasks.create_task(self._deliver(letter))
+                # NOTE: were a second one of this sandbox due, it would overtake the first.
+                busy.add(letter.uid)
         next_s = await self._deliveries.next_due_in_s(name)
         return POLL_S if next_s is None else min(POLL_S, next_s)
 
@@ -122,6 +133,10 @@ class Dispatcher:
         except SandboxerError as error:
             # What came of the attempt is not recorded, so it is made again, but not at once.
             _log.warning("a delivery cannot be recorded", extra=self._fields(error))
+            await asyncio.sleep(STORE_PAUSE_S)
+        except Exception:  # noqa: BLE001 - a bug with one event must not hold up the others
+            extra = {"sink": self._sink.name, "event": letter.event_id, "uid": letter.uid}
+            _log.exception("a delivery failed by a bug", extra=extra)
             await asyncio.sleep(STORE_PAUSE_S)
         finally:
             del self._sending[letter.uid]
@@ -139,22 +154,19 @@ class Dispatcher:
         await self._deliveries.delivered(letter)
 
     async def _failed(self, letter: DueLetter, error: NotTakenError) -> None:
-        if error.is_final or self._is_given_up(letter):
-            _log.warning(
-                "an event is given up",
-                extra={**self._fields(error), "event": letter.event_id, "uid": letter.uid},
-            )
-            await self._deliveries.bury(letter, error.message)
+        oldest_s = self._clock.now().timestamp() - self._sink.give_up_after.seconds
+        if error.is_final or (letter.at_s < oldest_s and letter.attempts + 1 >= MIN_ATTEMPTS):
+            # Who does not answer at all would be asked again for each that waited as long in
+            # vain, and more may come than can be asked for; who answers judges each for itself.
+            before_s = 0.0 if error.is_answer else oldest_s
+            events = await self._deliveries.bury(letter, error.message, before_s=before_s)
+            fields = {"event": letter.event_id, "uid": letter.uid, "events": events}
+            _log.warning("events are given up", extra={**self._fields(error), **fields})
             return
         after_s = pause_s(letter.attempts + 1, self._rng)
         if error.after_s is not None:
             after_s = min(LONGEST_PAUSE_S, max(after_s, error.after_s))
         await self._deliveries.postpone(letter, error.message, after_s=after_s)
-
-    def _is_given_up(self, letter: DueLetter) -> bool:
-        age_s = self._clock.now().timestamp() - letter.at_s
-        old = age_s > self._sink.give_up_after.seconds
-        return old and letter.attempts + 1 >= MIN_ATTEMPTS
 
     def _note(self, error: NotTakenError | None) -> None:
         """Log when a sink begins to fail and when it takes events again, not each attempt."""

@@ -44,9 +44,16 @@ class NotTakenError(SandboxerError):
     default_reason = "NotTaken"
 
     def __init__(
-        self, message: str, *, is_final: bool = False, after_s: float | None = None
+        self,
+        message: str,
+        *,
+        is_answer: bool = False,
+        is_final: bool = False,
+        after_s: float | None = None,
     ) -> None:
         super().__init__(message)
+        self.is_answer = is_answer
+        """Whether the receiver says so; else nothing was heard of it."""
         self.is_final = is_final
         """Whether the receiver says that it never will."""
         self.after_s = after_s
@@ -147,7 +154,8 @@ def _refusal(answer: httpcore.Response, said: bytes) -> NotTakenError:
     if answer.status in _REDIRECTS:
         message = f"It answered {answer.status}; redirects are not followed."
     after_s = _retry_after_s(answer)
-    return NotTakenError(message, is_final=answer.status == _GONE, after_s=after_s)
+    is_final = answer.status == _GONE
+    return NotTakenError(message, is_answer=True, is_final=is_final, after_s=after_s)
 
 
 def _retry_after_s(answer: httpcore.Response) -> float | None:

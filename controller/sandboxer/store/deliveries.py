@@ -11,15 +11,14 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
-
-from sqlalchemy.engine import Connection
 
 from sandboxer.clock import Clock
 from sandboxer.kinds.sinks import DeadLetter, SinkState
 from sandboxer.store import statements
 from sandboxer.store.database import Database
+from sandboxer.store.letters import dead_letter, sink_state
 from sandboxer.store.transaction import Transaction
 from sandboxer.store.writer import Writer
 
@@ -28,10 +27,14 @@ from sandboxer.store.writer import Writer
 MAX_DEAD_AGE: Final = timedelta(days=30)
 MAX_DEAD: Final = 10_000
 
-# Dead letters removed in one transaction: others' writes wait for it.
+# Letters that wait for one sink at most, about 100 MB; looked at when the store is compacted.
+MAX_WAITING: Final = 100_000
+
+# Letters removed or given up in one transaction: others' writes wait for it.
 FORGOTTEN_AT_ONCE: Final = 1000
 
 REMOVED: Final = "The sink was taken out of the settings."
+TOO_MANY: Final = "Too many events waited for the sink."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +122,44 @@ class Deliveries:
 
     async def delivered(self, letter: DueLetter) -> None:
         """Take a letter out; the next one of its sandbox is due."""
-        await self._settle(letter, statements.REMOVE_LETTER, ())
+        lane, now_s = (letter.sink, letter.uid), self._now_s()
+
+        def run(work: Transaction) -> None:
+            execute = work.connection.exec_driver_sql
+            execute(statements.REMOVE_LETTER, (letter.position,))
+            execute(statements.NEXT_IN_LANE, (now_s, *lane))
+
+        await self._writer.submit([], run)
 
     async def postpone(self, letter: DueLetter, error: str, *, after_s: float) -> None:
         """Count a failed attempt; all later ones of the sandbox wait behind it."""
-        values = (self._now_s() + after_s, error, letter.position)
+        values = (error, self._now_s() + after_s, letter.position)
         await self._write(statements.POSTPONE_LETTER, values)
 
-    async def bury(self, letter: DueLetter, error: str) -> None:
-        """Give a letter up; the next one of its sandbox is due."""
-        await self._settle(letter, statements.BURY_LETTER, (self._now_s(), error))
+    async def bury(self, letter: DueLetter, error: str, *, before_s: float = 0.0) -> int:
+        """
+        Give a letter up; the next one of its sandbox is due.
+
+        Args:
+            letter: Which.
+            error: What became of its last attempt.
+            before_s: What else waits in its lane and happened before this time, in seconds since
+                1970, is given up with it.
+
+        Returns:
+            How many were given up.
+        """
+        lane, now_s = (letter.sink, letter.uid), self._now_s()
+        others = (now_s, f"Given up with an earlier one: {error}", *lane, before_s)
+
+        def run(work: Transaction) -> int:
+            execute = work.connection.exec_driver_sql
+            execute(statements.BURY_LETTER, (now_s, error, letter.position))
+            buried = execute(statements.BURY_OLD_IN_LANE, others).rowcount
+            execute(statements.NEXT_IN_LANE, (now_s, *lane))
+            return 1 + buried
+
+        return int(await self._writer.submit([], run))
 
     async def revive(self, sink: str = "", *, position: int = 0) -> int:
         """
@@ -149,6 +180,7 @@ class Deliveries:
             revived = 0
             for lane in execute(statements.REVIVABLE_LANES, chosen).all():
                 values = (*lane, position, position)
+                execute(statements.UNSET_IN_LANE, tuple(lane))
                 revived += execute(statements.REVIVE_LETTERS, values).rowcount
                 execute(statements.NEXT_IN_LANE, (now_s, *lane))
             return revived
@@ -157,15 +189,26 @@ class Deliveries:
 
     async def sinks(self) -> list[SinkState]:
         """Return what is registered, and how much waits for it."""
-        return [_state(row) for row in await self._read(statements.READ_SINKS, ())]
+        rows = await self._read(statements.READ_SINKS, ())
+        return [sink_state(row, most_waiting=MAX_WAITING) for row in rows]
 
     async def dead(self, sink: str = "", *, limit: int = 500) -> list[DeadLetter]:
         """Return what was given up, oldest first."""
         rows = await self._read(statements.DEAD_LETTERS, (sink, sink, limit))
-        return [_dead(row) for row in rows]
+        return [dead_letter(row) for row in rows]
 
-    async def forget(self) -> None:
-        """Remove dead letters that are too old or too many."""
+    async def dead_count(self, sink: str = "") -> int:
+        """Return how many letters were given up."""
+        ((count,),) = await self._read(statements.COUNT_DEAD, (sink, sink))
+        return int(count)
+
+    async def forget(self, most_waiting: int = MAX_WAITING) -> None:
+        """
+        Give up the oldest of what waits beyond *most_waiting* for one sink, and remove dead letters
+        that are too old or too many.
+        """
+        for name, *_ in await self._read(statements.READ_WANTED, ()):
+            await self._bury_oldest(name, most_waiting)
         values = ((self._clock.now() - MAX_DEAD_AGE).timestamp(), MAX_DEAD, FORGOTTEN_AT_ONCE)
         while await self._write(statements.FORGET_LETTERS, values) == FORGOTTEN_AT_ONCE:
             pass
@@ -173,15 +216,23 @@ class Deliveries:
     def _now_s(self) -> float:
         return self._clock.now().timestamp()
 
-    async def _settle(self, letter: DueLetter, statement: str, values: tuple[Any, ...]) -> None:
-        now_s = self._now_s()
+    async def _bury_oldest(self, sink: str, most_waiting: int) -> None:
+        # NOTE: up to this position, which moves only forwards, and not so many: what is delivered
+        # meanwhile must not cost another one.
+        found = await self._read(statements.TOO_MANY_WAIT, (sink, most_waiting))
+        if not found:
+            return
+        ((newest,),) = found
 
-        def run(work: Transaction) -> None:
-            execute = work.connection.exec_driver_sql
-            execute(statement, (*values, letter.position))
-            execute(statements.NEXT_IN_LANE, (now_s, letter.sink, letter.uid))
+        def run(work: Transaction) -> int:
+            now_s, execute = work.now.timestamp(), work.connection.exec_driver_sql
+            chosen = (now_s, TOO_MANY, sink, newest, FORGOTTEN_AT_ONCE)
+            buried = execute(statements.BURY_OLDEST, chosen).rowcount
+            execute(statements.NEXT_IN_LANES, (now_s, sink, now_s, sink))
+            return buried
 
-        await self._writer.submit([], run)
+        while await self._writer.submit([], run) == FORGOTTEN_AT_ONCE:
+            pass
 
     async def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         def run(work: Transaction) -> int:
@@ -192,45 +243,6 @@ class Deliveries:
     async def _read(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         def read() -> list[tuple[Any, ...]]:
             with self._database.connect("reading the outbox") as connection:
-                return _rows(connection, statement, values)
+                return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
 
         return await asyncio.to_thread(read)
-
-
-def _rows(connection: Connection, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in connection.exec_driver_sql(statement, values)]
-
-
-def _state(row: tuple[Any, ...]) -> SinkState:
-    name, url, words, namespaces, waiting, dead, oldest_s, error = row
-    return SinkState(
-        name=name,
-        url=url,
-        types=tuple(json.loads(words)),
-        namespaces=tuple(json.loads(namespaces)),
-        waiting=waiting,
-        dead=dead,
-        oldest=None if oldest_s is None else _moment(oldest_s),
-        error=error or "",
-    )
-
-
-def _dead(row: tuple[Any, ...]) -> DeadLetter:
-    position, sink, uid, event_id, word, namespace, name, at_s, attempts, dead_at_s, error = row
-    return DeadLetter(
-        number=position,
-        sink=sink,
-        event_id=event_id,
-        type=word,
-        uid=uid,
-        namespace=namespace,
-        name=name,
-        time=_moment(at_s),
-        dead_at=_moment(dead_at_s),
-        attempts=attempts,
-        error=error,
-    )
-
-
-def _moment(at_s: float) -> datetime:
-    return datetime.fromtimestamp(at_s, UTC)

@@ -36,6 +36,19 @@ async def test_shown(client: httpx.AsyncClient, dead: int) -> None:
     assert others["items"] == []
 
 
+async def test_the_rest_is_counted(client: httpx.AsyncClient, store: Store, dead: int) -> None:
+    """A list that is cut short says how many more there are."""
+    await store.create(sandbox("other"))
+    (letter,) = await store.deliveries.due("hub", limit=10, furthest_s=600)
+    await store.deliveries.bury(letter, "It answered 410.")
+
+    short = (await client.get(f"{ROOT}/deadletters", params={"limit": "1"})).json()
+    whole = (await client.get(f"{ROOT}/deadletters")).json()
+
+    assert [each["number"] for each in short["items"]] == [dead]
+    assert (short["remaining"], whole["remaining"]) == (1, 0)
+
+
 async def test_revived(client: httpx.AsyncClient, store: Store, dead: int) -> None:
     """A dead letter is sent again when somebody asks, once."""
     first = await client.post(f"{ROOT}/deadletters", params={"number": dead})

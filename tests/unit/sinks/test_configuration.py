@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,25 @@ def test_shown_url_hides_what_may_be_secret(tmp_path: Path) -> None:
         pytest.param("sinks: [{name: A_, url: 'https://h/'}]", "sinks.0.name", id="name"),
         pytest.param("sinks: [{name: a, url: 'https://h/', types: [redy]}]", "'redy'", id="type"),
         pytest.param("sinks: [{name: a, url: 'https://h/', secret: x}]", "secret", id="unknown"),
-        pytest.param("sinks: [&a {name: a, url: 'https://h/'}, *a]", "alias", id="alias"),
-        pytest.param("sinks: [", "not YAML", id="yaml"),
-        pytest.param("[1]", "sinks.yaml", id="list"),
+        pytest.param("sinks: [&a {name: a, url: 'https://h/'}, *a]", "anchors", id="anchor"),
+        pytest.param("sinks: [*a]", "aliases", id="alias"),
+        pytest.param("sinks: [", "not valid YAML", id="yaml"),
+        pytest.param("sinks:\n- name: a\n  url: @h\n", "line 3: is not valid", id="line"),
+        pytest.param("sinks: 2026-13-45", "sinks: ", id="no-date"),
+        pytest.param("sinks: []\nsinks: []", "given twice", id="key-twice"),
+        pytest.param('sinks: [{name: a, url: "http://h/", secretFile: "a\\0b"}]', "NUL", id="nul"),
+        pytest.param('sinks: [{name: a, url: "http://h/", caFile: "a\\0b"}]', "NUL", id="ca-nul"),
+        pytest.param(
+            "sinks: [{name: a, url: 'http://h/', secretFile: ''}]", "secretFile", id="no-key"
+        ),
+        pytest.param("\n", "is not one mapping", id="empty"),
+        pytest.param("# sinks:\n", "is not one mapping", id="comment"),
+        pytest.param("[]", "is not one mapping", id="empty-list"),
+        pytest.param("false", "is not one mapping", id="false"),
+        pytest.param("[1]", "is not one mapping", id="list"),
+        pytest.param("{}", "sinks: ", id="no-sinks"),
+        pytest.param("sinks:", "sinks: ", id="null"),
+        pytest.param("sinks: []\n---\nsinks: []", "is not one mapping", id="documents"),
         pytest.param("#" * (MAX_FILE_BYTES + 1), "bytes", id="large"),
         pytest.param(
             "sinks: [{name: a, url: 'https://h/'}, {name: a, url: 'https://i/'}]", "'a'", id="twice"
@@ -74,9 +91,25 @@ def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
     assert says in str(refused.value)
 
 
-def test_a_mistake_does_not_show_the_url(tmp_path: Path) -> None:
-    """What is wrong with a URL is said without it."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("sinks: [{name: a, url: 'https://u:s3cret@h/'}]", id="user"),
+        pytest.param("sinks: [{name: a, url: 'https://h/s3cret}]", id="quote"),
+        pytest.param("sinks:\n- url: @https://h/s3cret", id="at"),
+        pytest.param("sinks: [{name: a, url: 'http://h/', ca https://h/s3cret}]", id="colon"),
+        pytest.param("sinks: [{name: a, url: [https://h/s3cret]}]", id="list"),
+    ],
+)
+def test_a_mistake_does_not_show_the_url(tmp_path: Path, text: str) -> None:
+    """What is wrong with a URL is said without it, in the message and in a traceback."""
     with pytest.raises(InvalidSpecError) as refused:
-        configured_sinks(settings(tmp_path, "sinks: [{name: a, url: 'https://u:s3cret@h/'}]"))
+        configured_sinks(settings(tmp_path, text))
 
-    assert "s3cret" not in str(refused.value)
+    assert "s3cret" not in "".join(traceback.format_exception_only(refused.value))
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_nobody_is_told_on_purpose(tmp_path: Path) -> None:
+    """An empty list is a wish, and the only one there is."""
+    assert configured_sinks(settings(tmp_path, "sinks: []")) == ()
