@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -42,6 +44,11 @@ async def contents(path: Path) -> tuple[str, set[str]]:
 def names_in(directory: Path) -> set[str]:
     """Return what lies in a directory."""
     return {path.name for path in directory.iterdir()}
+
+
+def stores_in(directory: Path) -> set[str]:
+    """Return what lies there under the name of the store, and what was put aside."""
+    return {path.name for path in directory.glob("store.db*")}
 
 
 async def test_a_backup_while_writes_go_on_is_one_instant(tmp_path: Path) -> None:
@@ -88,6 +95,22 @@ async def test_a_backup_is_one_private_file(tmp_path: Path) -> None:
         back_up(tmp_path / "nothing/store.db", tmp_path / "other")
 
 
+async def test_a_backup_never_takes_the_place_of_the_store(tmp_path: Path) -> None:
+    """Neither under its own name nor under another, nor of its log, also by force."""
+    path = tmp_path / "store.db"
+    store = await Store.open(path, clock=SystemClock())
+    await store.create(sandbox("a"))
+    (tmp_path / "link").symlink_to(path)
+
+    for name in ("store.db", "store.db-wal", "link"):
+        with pytest.raises(ConflictError, match="is the store itself"):
+            back_up(path, tmp_path / name, replace=True)
+
+    await store.create(sandbox("b"))
+    await store.close()
+    assert (await contents(path))[1] == {"a", "b"}
+
+
 async def test_a_store_is_restored_and_the_old_one_kept(tmp_path: Path) -> None:
     """The restored store is the one of the backup, id included; the other has another name."""
     store, copy = tmp_path / "store.db", tmp_path / "copy"
@@ -102,6 +125,65 @@ async def test_a_store_is_restored_and_the_old_one_kept(tmp_path: Path) -> None:
     assert await contents(store) == (environment, {"a"})
     assert aside == tmp_path / f"store.db{REPLACED}"
     assert await contents(aside) == (environment, {"a", "b"})
+
+
+async def test_no_store_that_was_replaced_is_lost(tmp_path: Path) -> None:
+    """Each restore keeps what was there under a name of its own."""
+    store, copy = tmp_path / "store.db", tmp_path / "copy"
+    await filled(store, "a")
+    back_up(store, copy)
+    for name in ("b", "c", "d"):
+        await filled(store, name)
+        restore(copy, store, replace=True)
+
+    kept = [f"store.db{REPLACED}", f"store.db{REPLACED}.2", f"store.db{REPLACED}.3"]
+    assert stores_in(tmp_path) == {"store.db", *kept}
+    for name, path in zip("bcd", kept, strict=True):
+        assert (await contents(tmp_path / path))[1] == {"a", name}
+
+
+async def test_nobody_gets_between_the_old_store_and_the_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens the old store just before it goes can neither read nor write it, nor make a log."""
+    store, copy = tmp_path / "store.db", tmp_path / "copy"
+    await filled(store, "a")
+    back_up(store, copy)
+    await filled(store, "b")
+    late: list[sqlite3.Connection] = []
+    link = os.link
+
+    def link_after_a_visit(source: Path, target: Path) -> None:
+        late.append(sqlite3.connect(store, timeout=0, isolation_level=None))
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            late[0].execute("PRAGMA journal_mode = WAL")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_after_a_visit)
+    restore(copy, store, replace=True)
+
+    with closing(late[0]), pytest.raises(sqlite3.OperationalError, match="readonly"):
+        late[0].execute("PRAGMA journal_mode = WAL")
+    assert stores_in(tmp_path) == {store.name, store.name + REPLACED}
+    assert (await contents(store))[1] == {"a"}
+
+
+async def test_the_log_of_a_lost_store_is_not_read_into_the_restored(tmp_path: Path) -> None:
+    """What lies beside a store that is gone is put aside."""
+    path, copy = tmp_path / "store.db", tmp_path / "copy"
+    await filled(path, "a")
+    back_up(path, copy)
+    store = await Store.open(path, clock=SystemClock())
+    await store.create(sandbox("b"))
+    shutil.copy(tmp_path / "store.db-wal", tmp_path / "log")
+    await store.close()
+    path.unlink()
+    (tmp_path / "log").rename(tmp_path / "store.db-wal")
+
+    restore(copy, path)
+
+    assert stores_in(tmp_path) == {"store.db", f"store.db{REPLACED}-wal"}
+    assert (await contents(path))[1] == {"a"}
 
 
 async def test_a_damaged_store_can_be_replaced(tmp_path: Path) -> None:
@@ -135,7 +217,7 @@ async def test_what_is_no_good_backup_is_refused(tmp_path: Path, damage: str) ->
     with pytest.raises(TerminalError):
         restore(copy, store)
 
-    assert names_in(tmp_path) == {"source.db", "copy"}
+    assert names_in(tmp_path) == {"source.db", "copy", "manifest.key"}
 
 
 async def test_a_store_in_use_is_not_replaced(tmp_path: Path) -> None:

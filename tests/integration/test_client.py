@@ -12,6 +12,8 @@ import pytest
 
 from sandboxer.api.app import create_app
 from sandboxer.api.private import served_privately
+from sandboxer.cli.exits import RefusedError
+from sandboxer.cli.progress import ready
 from sandboxer.client import Client, ExpiredError, Mirror, Mirrors, Server
 from sandboxer.clock import SystemClock
 from sandboxer.errors import ConflictError, InvalidSpecError, NotFoundError, UnreachableError
@@ -229,6 +231,34 @@ async def test_mirrors_answer_when_something_changes(client: Client, store: Stor
     async with asyncio.timeout(20):
         assert await asked
     assert not await mirrors.until(lambda: False, while_=lambda: False)
+    await mirrors.stop()
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "error"),
+    [
+        pytest.param((), NotFoundError, id="gone"),
+        pytest.param(("sandboxer.dev/test",), RefusedError, id="going"),
+    ],
+)
+async def test_a_wait_for_ready_ends_with_what_is_waited_for(
+    client: Client, store: Store, finalizers: tuple[str, ...], error: type[Exception]
+) -> None:
+    """What is deleted before it is Ready is not waited for any longer, and the error says so."""
+    box = sandbox("a")
+    kept = box.metadata.model_copy(update={"finalizers": finalizers})
+    await store.create(box.model_copy(update={"metadata": kept}))
+    mirrors = Mirrors(client, {box.key: Sandbox})
+    await mirrors.start()
+    is_ready = ready([box.key])(mirrors)
+    waiting = asyncio.create_task(mirrors.until(is_ready, while_=lambda: True))
+    assert not is_ready()
+
+    await store.delete(Sandbox, "a", "default")
+
+    with pytest.raises(error, match=r"deleted"):
+        async with asyncio.timeout(20):
+            await waiting
     await mirrors.stop()
 
 

@@ -25,7 +25,7 @@ def backup(file: Path, *, force: bool) -> int:
     Copy the store of this data directory into FILE, also while the controller runs.
 
     FILE holds everything at one instant: objects, leases, what was explained of sandboxes, the id
-    of this installation. Tokens and certificates are files of their own.
+    of this installation. Tokens, certificates and `manifest.key` are files of their own.
     """
     from sandboxer.store.backup import back_up
 

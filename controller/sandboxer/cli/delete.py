@@ -11,7 +11,13 @@ from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
 from sandboxer.cli.files import in_namespace, read_manifests
 from sandboxer.cli.get import select
-from sandboxer.cli.names import get_sandbox, reference_text, references
+from sandboxer.cli.names import (
+    Reference,
+    find_object,
+    get_sandbox,
+    reference_text,
+    references,
+)
 from sandboxer.cli.options import (
     current_namespace,
     files_option,
@@ -84,14 +90,24 @@ def delete(
         wanted = references(words)
         if any(not reference.name for reference in wanted) and not (selector or everything):
             raise click.UsageError("name the objects, or say --all or -l")
-        try:
-            return await select(client, wanted, current, selector)
-        except NotFoundError:
-            if ignore_not_found:
-                return []
-            raise
+        if ignore_not_found:
+            return await _present(client, wanted, current, selector)
+        return await select(client, wanted, current, selector)
 
     return _delete(find, cascade, wait=wait, timeout_s=timeout.seconds)
+
+
+async def _present(
+    client: Client, wanted: Sequence[Reference], namespace: str, selector: str
+) -> list[Resource]:
+    """Return what `select` does, without the names that do not exist."""
+    found: list[Resource] = []
+    for reference in wanted:
+        if not reference.name:
+            found += await select(client, [reference], namespace, selector)
+        elif (one := await find_object(client, reference, namespace)) is not None:
+            found.append(one)
+    return found
 
 
 async def _existing(
@@ -157,7 +173,7 @@ async def _is_held(client: Client, resource: Resource, propagation: Propagation)
 @click.option("--wait/--no-wait", default=True, help="Wait until it is gone.")
 @timeout_option("5m")
 def destroy(names: tuple[str, ...], namespace: str | None, *, wait: bool, timeout: Duration) -> int:
-    """Delete sandboxes by ID: name, uid, or the beginning of the uid."""
+    """Delete sandboxes by ID: name, uid, or eight digits or more of the uid."""
     current = current_namespace(namespace)
 
     async def find(client: Client) -> list[Resource]:

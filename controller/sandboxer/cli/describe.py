@@ -204,6 +204,6 @@ async def _follow(
 ) -> None:
     async for change in client.watch(Event, since=since):
         if change.type in ("ADDED", "MODIFIED"):
-            event = Event.parse(change.document)
+            event = client.parsed(Event, change.document)
             if _meant(event, wanted, scope):
                 write(_event_lines([event], with_head=False))

@@ -13,6 +13,7 @@ import click
 
 from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
+from sandboxer.cli.names import sandbox_name
 from sandboxer.cli.options import current_namespace, namespace_option
 from sandboxer.cli.printing import columns, safe_text, to_yaml, write
 from sandboxer.client.paths import path_of
@@ -55,7 +56,7 @@ def explain(name: str, namespace: str | None, *, every: bool, output: str) -> in
     NAME may also be its uid or the beginning of it. Of several that had the name, the living one is
     told, else the newest that is gone.
     """
-    wanted = name.rpartition("/")[2]
+    wanted = sandbox_name(name)
 
     async def work(access: Access) -> int:
         path = path_of(Sandbox, current_namespace(namespace), wanted, "story")
@@ -95,6 +96,7 @@ def _of_living(story: StoryOfOne, now: datetime) -> Iterator[str]:
     yield from _placement(story, conditions.get("Routed"))
     if ready is not None and story.host:
         yield ready.message
+        yield from _waits_for(conditions.get("Reconciling"), ready)
     if stalled is not None and stalled.status == "True":
         if ready is None or stalled.message != ready.message:
             yield f"A person has to act: {stalled.message}"
@@ -113,6 +115,13 @@ def _placement(story: StoryOfOne, routed: Condition | None) -> Iterator[str]:
         yield from _NEXT_PLACE.split(story.placement_reason)
     elif routed is not None:
         yield from _NEXT_PLACE.split(routed.message)
+
+
+def _waits_for(reconciling: Condition | None, ready: Condition) -> Iterator[str]:
+    """Say what a change of something that goes on running waits for."""
+    waits = reconciling is not None and reconciling.reason == "Waiting"
+    if reconciling is not None and waits and reconciling.message != ready.message:
+        yield f"A change of it waits. {reconciling.message}"
 
 
 def _of_gone(story: StoryOfOne, stone: Tombstone, now: datetime) -> Iterator[str]:

@@ -133,7 +133,8 @@ def show(
                 for reference, revision in zip(wanted, revisions, strict=True)
             ]
             async for kind, change in merged(streams):
-                write(_changed(change, kind, output, with_namespace=namespace is None))
+                resource = client.parsed(kind, change.document)
+                write(_changed(change, resource, output, with_namespace=namespace is None))
         return Exit.OK
 
     return with_api(work)
@@ -178,8 +179,8 @@ async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
             yield await items.get()
 
 
-def _changed(change: Change, kind: type[Resource], output: str, *, with_namespace: bool) -> str:
-    resource = kind.parse(change.document)
+def _changed(change: Change, resource: Resource, output: str, *, with_namespace: bool) -> str:
+    kind = type(resource)
     if output == "json":
         return json.dumps({"type": change.type, "object": resource.to_document()}) + "\n"
     if output == "name":

@@ -88,11 +88,17 @@ def expire(
     """
     List what has expired or soon will; with --apply delete what has expired, now.
 
-    A running controller does that by itself; this is for where none runs, and for looking.
+    A running controller does that by itself; this is for where none runs, and for looking. What
+    has expired is judged by the clock of this machine, so --apply is refused for another server.
     """
     where = None if all_namespaces else current_namespace(namespace)
 
     async def work(access: Access) -> int:
+        if really and access.is_remote:
+            raise RefusedError(
+                "What has expired is not deleted by the clock of this machine on another server.",
+                remedy="The controller there deletes it by itself; `expire` without --apply looks.",
+            )
         now = datetime.now(UTC)
         horizon = now + timedelta(seconds=within.seconds)
         found = [each for each in await _endings(access.client, where) if each.at <= horizon]

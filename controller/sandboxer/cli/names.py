@@ -16,8 +16,9 @@ from sandboxer.kinds.sandbox import Sandbox
 if TYPE_CHECKING:
     from sandboxer.client.client import Client
 
-# A uid prefix shorter than this is more likely a mistyped name.
-MIN_UID_PREFIX = 4
+# Digits of a uid that stand for it, as the API counts them: a sandbox of somebody else is not hit by
+# a mistyped name.
+MIN_UID_DIGITS = 8
 
 
 class Reference(NamedTuple):
@@ -83,44 +84,72 @@ def reference_text(resource: Resource) -> str:
     return f"{resource.kind.lower()}/{resource.metadata.name}"
 
 
+async def find_object(client: Client, reference: Reference, namespace: str) -> Resource | None:
+    """Return one object by its exact name; None when there is none."""
+    kind = reference.kind
+    return await client.get(kind, reference.name, namespace if kind.namespaced else "")
+
+
 async def get_object(client: Client, reference: Reference, namespace: str) -> Resource:
     """
-    Return one object by name; a Sandbox also by its uid or the beginning of it.
+    Return one object by its exact name.
 
     Raises:
         NotFoundError: There is none; the remedy names the nearest.
     """
-    kind = reference.kind
-    found = await client.get(kind, reference.name, namespace if kind.namespaced else "")
-    if found is not None:
-        return found
-    everywhere = (await client.list(kind)).items
-    if kind is Sandbox and (by_uid := _by_uid(everywhere, reference.name)) is not None:
-        return by_uid
-    raise _not_found(everywhere, reference, namespace)
+    found = await find_object(client, reference, namespace)
+    if found is None:
+        raise _not_found((await client.list(reference.kind)).items, reference, namespace)
+    return found
 
 
 async def get_sandbox(client: Client, name: str, namespace: str) -> Sandbox:
     """
-    Return a sandbox by name, `sbx/NAME`, uid or uid prefix.
+    Return a sandbox by name or `sbx/NAME`, or in any namespace by its uid or the beginning of it.
 
     Raises:
         NotFoundError: There is none, or the prefix fits several.
+        click.UsageError: Something else than a sandbox is named.
     """
-    reference = _slashed(name) if "/" in name else Reference(Sandbox, name)
-    found = await get_object(client, reference, namespace)
-    if not isinstance(found, Sandbox):
-        raise click.UsageError(f"{name} is a {found.kind}, and this verb takes a sandbox")
-    return found
+    reference = Reference(Sandbox, sandbox_name(name))
+    found = await client.get(Sandbox, reference.name, namespace)
+    if found is not None:
+        return found
+    everywhere = (await client.list(Sandbox)).items
+    by_uid = _by_uid(everywhere, reference.name) if "/" not in name else None
+    if by_uid is None:
+        raise _not_found(everywhere, reference, namespace)
+    return by_uid
 
 
-def _by_uid(sandboxes: Sequence[Resource], prefix: str) -> Resource | None:
-    prefix = prefix.removeprefix("sbx-")
-    if len(prefix) < MIN_UID_PREFIX:
-        return None
+def sandbox_name(word: str) -> str:
+    """
+    Return the name in `NAME` or `sbx/NAME`.
+
+    Raises:
+        click.UsageError: It is of another kind, or not of this form.
+    """
+    if "/" not in word:
+        return word
+    before, _, name = word.partition("/")
+    if before and name and find_kind(before) is None:
+        raise click.UsageError(
+            f'"{word}" is not NAME or sbx/NAME. For a namespace say: {name} -n {before}'
+        )
+    reference = _slashed(word)
+    if reference.kind is not Sandbox:
+        raise click.UsageError(
+            f"{word} is a {reference.kind.__name__}, and this verb takes a sandbox"
+        )
+    return reference.name
+
+
+def _by_uid(sandboxes: Sequence[Sandbox], prefix: str) -> Sandbox | None:
     # NOTE: `sbx-` names carry twelve hex digits without the dashes of the uid.
-    wanted = prefix.replace("-", "")
-    found = [s for s in sandboxes if s.metadata.uid.replace("-", "").startswith(wanted)]
+    digits = prefix.removeprefix("sbx-").replace("-", "")
+    if len(digits) < MIN_UID_DIGITS:
+        return None
+    found = [s for s in sandboxes if s.metadata.uid.replace("-", "").startswith(digits)]
     if len(found) > 1:
         names = sorted(f"{s.key.namespace}/{s.key.name}" for s in found)
         raise NotFoundError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sandboxer.cli.exits import RefusedError, TimedOutError
 from sandboxer.cli.printing import note, safe_text
+from sandboxer.errors import NotFoundError
 from sandboxer.kinds.catalog import KINDS
 from sandboxer.kinds.meta import Condition, Key, Resource
 from sandboxer.kinds.sandbox import Sandbox
@@ -93,6 +94,21 @@ def refuse_stalled(resource: Resource) -> None:
             )
 
 
+def refuse_going(key: Key, resource: Resource | None) -> Resource:
+    """
+    Give up on an object that is gone or going, and return any other.
+
+    Raises:
+        NotFoundError: It was deleted.
+        RefusedError: It is being deleted.
+    """
+    if resource is None:
+        raise NotFoundError(f"{key} was deleted while it was waited for.")
+    if resource.metadata.deletion_timestamp is not None:
+        raise RefusedError(f"{key} is being deleted, so it will not become Ready.")
+    return resource
+
+
 class Judged(Generic[T]):
     """
     What a function says of objects, asked again only for those that changed.
@@ -154,7 +170,12 @@ class Progress:
 
 
 async def settle(
-    access: Access, keys: Sequence[Key], question: Question, *, timeout_s: float
+    access: Access,
+    keys: Sequence[Key],
+    question: Question,
+    *,
+    timeout_s: float,
+    besides: Sequence[Key] = (),
 ) -> float:
     """
     Wait until a question is answered with yes and return the seconds it took.
@@ -164,6 +185,7 @@ async def settle(
         keys: Objects that are waited for.
         question: Given mirrors of them, returns what to ask; that may raise to give up.
         timeout_s: Seconds.
+        besides: Objects that matter to it and that nobody waits for, such as hosts.
 
     Raises:
         TimedOutError: It did not come in time; the message says how far it came.
@@ -183,7 +205,7 @@ async def settle(
         async with asyncio.timeout(timeout_s):
             await mirrors.start()
             with progress.visible():
-                await access.settle(mirrors, keys, until)
+                await access.settle(mirrors, [*keys, *besides], until)
     except TimeoutError as error:
         if not await access.client.is_ready():
             where = access.client.server.where
@@ -220,11 +242,14 @@ def _is_fine(resource: Resource | None) -> bool:
 
 
 def ready(keys: Sequence[Key]) -> Question:
-    """Return the question "are all of these Ready?", which gives up on what is Stalled."""
+    """
+    Return the question "are all of these Ready?" of objects that were there before it is asked.
 
-    def is_ready(_: Key, resource: Resource | None) -> bool:
-        if resource is None:
-            return False
+    It gives up on what is Stalled, and on what is gone or going.
+    """
+
+    def is_ready(key: Key, found: Resource | None) -> bool:
+        resource = refuse_going(key, found)
         refuse_stalled(resource)
         condition = current_condition(resource, "Ready")
         return condition is not None and condition.status == "True"

@@ -12,7 +12,7 @@ import click
 from sandboxer.cli import jsonpath
 from sandboxer.cli.access import with_api
 from sandboxer.cli.exits import Exit
-from sandboxer.cli.names import get_object, reference_text, references
+from sandboxer.cli.names import find_object, get_object, reference_text, references
 from sandboxer.cli.options import current_namespace, namespace_option, timeout_option
 from sandboxer.cli.printing import write
 from sandboxer.cli.progress import (
@@ -20,6 +20,7 @@ from sandboxer.cli.progress import (
     asked,
     current_condition,
     gone,
+    refuse_going,
     refuse_stalled,
     settle,
 )
@@ -30,9 +31,13 @@ from sandboxer.units import Duration
 if TYPE_CHECKING:
     from sandboxer.cli.access import Access
 
+# An action of a template; what it compares with may hold braces and `=`.
+_BRACED = r"""\{(?:[^{}'"]|'[^']*'|"(?:[^"\\]|\\.)*")*\}"""
+
 _FOR = re.compile(
     r"(?P<delete>delete)|condition=(?P<type>[A-Za-z]+)(?:=(?P<status>[A-Za-z]+))?"
-    r"|jsonpath=(?P<path>.+?)(?:=(?P<value>[^=]*))?"
+    r"|jsonpath=(?P<path>(?:[^={}]|" + _BRACED + r")+)(?:=(?P<value>.*))?",
+    re.DOTALL,
 )
 
 
@@ -99,6 +104,7 @@ def _question(found: Sequence[Resource], goal: Goal) -> Question:
         if holds(resource):
             return True
         if not goal.may_stall:
+            refuse_going(key, resource)
             refuse_stalled(resource)
         return False
 
@@ -116,21 +122,18 @@ def wait(words: tuple[str, ...], text: str, *, namespace: str | None, timeout: D
 
     A condition counts only when it speaks about the newest spec. With no controller running, the
     objects are reconciled by this command. Exit code 6 when the time is over, 1 when a sandbox is
-    Stalled on the way to Ready.
+    Stalled or being deleted on the way to Ready, 4 when it is gone.
     """
     wanted = references(words)
+    if not all(reference.name for reference in wanted):
+        raise click.UsageError("name the objects: KIND NAME… or KIND/NAME…")
     goal = parse_goal(text)
 
     async def work(access: Access) -> int:
-        found = []
-        for reference in wanted:
-            try:
-                found.append(
-                    await get_object(access.client, reference, current_namespace(namespace))
-                )
-            except NotFoundError:
-                if goal.holds is not None:
-                    raise
+        look = find_object if goal.holds is None else get_object
+        current = current_namespace(namespace)
+        looked = [await look(access.client, reference, current) for reference in wanted]
+        found = [each for each in looked if each is not None]
         if found:
             keys = [resource.key for resource in found]
             await settle(access, keys, _question(found, goal), timeout_s=timeout.seconds)

@@ -110,7 +110,7 @@ class Client:
         answer = await self._connection.request("GET", path)
         if answer.code == 404 and is_about(answer, name):  # noqa: PLR2004 - HTTP
             return None
-        return self._parsed(kind, self._document(answer))
+        return self.parsed(kind, self._document(answer))
 
     async def list(
         self, kind: type[R], namespace: str | None = None, *, labels: str = "", fields: str = ""
@@ -190,7 +190,7 @@ class Client:
         """
         path = path_of(type(resource), resource.metadata.namespace)
         answer = await self._write("POST", path, written(resource), dry_run=dry_run)
-        return self._parsed(type(resource), self._document(answer))
+        return self.parsed(type(resource), self._document(answer))
 
     async def apply(self, resource: R, *, force: bool = False, dry_run: bool = False) -> Applied[R]:
         """
@@ -214,7 +214,7 @@ class Client:
             dry_run=dry_run,
             query={"force": "true"} if force else {},
         )
-        after = self._parsed(kind, self._document(answer))
+        after = self.parsed(kind, self._document(answer))
         if answer.code == 201 or before is None:  # noqa: PLR2004 - HTTP
             return Applied("created", after)
         is_same = before.metadata.resource_version == after.metadata.resource_version
@@ -256,7 +256,7 @@ class Client:
         path = path_of(kind, namespace, name)
         answer = await self._connection.request("DELETE", path, body=_encoded(options))
         document = self._document(answer)
-        return None if document.get("kind") == "Status" else self._parsed(kind, document)
+        return None if document.get("kind") == "Status" else self.parsed(kind, document)
 
     async def patch(self, resource: R, change: Mapping[str, Any]) -> R:
         """
@@ -270,7 +270,7 @@ class Client:
         read = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
         patch = {**change, "metadata": read}
         answer = await self._write("PATCH", path, patch, content_type=MERGE)
-        return self._parsed(kind, self._document(answer))
+        return self.parsed(kind, self._document(answer))
 
     async def scale(
         self, kind: type[Resource], name: str, namespace: str, replicas: int
@@ -306,7 +306,21 @@ class Client:
         Raises:
             SandboxerError: The server refused.
         """
-        return self._parsed(model, await self.document(path, method=method))
+        return self.parsed(model, await self.document(path, method=method))
+
+    def parsed(self, kind: type[M], document: dict[str, Any]) -> M:
+        """
+        Return what a document of the server says.
+
+        Raises:
+            TerminalError: It is of a version that this one does not know.
+        """
+        try:
+            return kind.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise self._not_ours(f"a {kind.__name__} with {where}: {first['msg']}") from error
 
     async def log(
         self, path: str, *, container: str = "", follow: bool = False, tail: int | None = None
@@ -380,15 +394,7 @@ class Client:
         """Return one item of a list, whose type the list may have said for all."""
         fields = kind.model_fields
         head = {"apiVersion": fields["api_version"].default, "kind": fields["kind"].default}
-        return self._parsed(kind, {**head, **document})
-
-    def _parsed(self, kind: type[M], document: dict[str, Any]) -> M:
-        try:
-            return kind.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise self._not_ours(f"a {kind.__name__} with {where}: {first['msg']}") from error
+        return self.parsed(kind, {**head, **document})
 
     def _not_ours(self, what: str) -> TerminalError:
         return TerminalError(

@@ -7,10 +7,12 @@ and what to do; what the server answers is for `sandboxer.client.refusals`.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlencode
 
 import httpcore
@@ -32,6 +34,15 @@ _TIMEOUTS = {"connect": 10.0, "write": 30.0, "pool": READ_S}
 
 # Requests at once; the server has one thread for all of them.
 MAX_REQUESTS = 16
+
+# A machine that vanished says nothing: a stream over TCP asks after 60 s without a byte, every 20 s,
+# and ends after three questions without an answer. Source: tcp(7).
+KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 
 CA_VARIABLE = "SANDBOXER_CA_FILE"
 
@@ -67,8 +78,9 @@ class Connection:
         )
         # Streams stay open for hours and must not take the places of requests.
         self._streams = httpcore.AsyncConnectionPool(
-            ssl_context=context, uds=uds, max_connections=None, keepalive_expiry=0.0
-        )
+            ssl_context=context, uds=uds, max_connections=None, keepalive_expiry=0.0,
+            socket_options=None if uds else KEEPALIVE,
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Close everything; open streams end."""
@@ -118,18 +130,23 @@ class Connection:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, query: Mapping[str, str]
+        self, path: str, *, query: Mapping[str, str], silence_s: float | None = None
     ) -> AsyncIterator[tuple[Answer, AsyncGenerator[bytes]]]:
         """
         Ask for a stream; yields its head (the body is whole when the code is not 200) and its bytes.
+
+        Args:
+            path: Of the API, quoted.
+            query: Parameters, not quoted.
+            silence_s: Seconds after which a silent server is gone. None is for what may be silent
+                for hours; then TCP notices that the server's machine is.
 
         Raises:
             UnreachableError: The server does not answer, or went away in the middle.
             TerminalError: See `request`.
         """
         target = f"{path}?{urlencode(query)}"
-        # A stream may be silent for hours; that its server is gone is noticed by TCP.
-        async with self._opened(self._streams, "GET", target, {}, b"", None) as answer:
+        async with self._opened(self._streams, "GET", target, {}, b"", silence_s) as answer:
             refused = answer.status != 200  # noqa: PLR2004 - HTTP
             body = (await _read(answer, MAX_REFUSAL_BYTES) or b"") if refused else b""
             yield Answer(answer.status, _headers(answer), body), _chunks(answer)

@@ -69,9 +69,14 @@ class Mirror:
         return self._entries.get(key.name)
 
     def get(self, key: Key) -> Resource | None:
-        """Return an object as it was last seen."""
+        """
+        Return an object as it was last seen.
+
+        Raises:
+            TerminalError: It is of a version that this one does not know.
+        """
         entry = self.entry(key)
-        return self.kind.parse(entry.document) if entry is not None else None
+        return self._client.parsed(self.kind, entry.document) if entry is not None else None
 
     async def run(self) -> None:
         """

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from sandboxer import __version__
-from sandboxer.client.connection import Answer, tls_context, unanswered
+from sandboxer.client.connection import KEEPALIVE, Answer, tls_context, unanswered
 from sandboxer.client.refusals import refusal, refusal_of_status
 from sandboxer.client.server import Server
 from sandboxer.errors import SandboxerError, TransientError, UnreachableError
@@ -216,9 +216,17 @@ async def _opened(
     except (OSError, TimeoutError, InvalidHandshake, EOFError, ConnectionClosed) as error:
         raise unanswered(server, error) from error
     try:
+        _keep_alive(websocket, server)
         yield websocket
     finally:
         await websocket.close()
+
+
+def _keep_alive(websocket: ClientConnection, server: Server) -> None:
+    """Have TCP notice that the server's machine is gone, which a command in silence would not."""
+    if not server.socket:
+        for option in KEEPALIVE:
+            websocket.transport.get_extra_info("socket").setsockopt(*option)
 
 
 async def _take_output(websocket: ClientConnection, streams: Streams, server: Server) -> int:

@@ -20,6 +20,9 @@ from sandboxer.errors import SandboxerError, TerminalError
 # Bytes of one line: the largest object there may be, and its frame.
 MAX_LINE_BYTES = 4 * 2**20
 
+# Seconds a watch may be silent: three bookmarks, of which the server sends one a minute.
+SILENCE_S = 180.0
+
 _EXPIRED = 410
 _TOO_NEW = 504
 
@@ -50,18 +53,31 @@ def metadata_of(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def changes(
-    connection: Connection, path: str, query: Mapping[str, str], *, since: str
+    connection: Connection,
+    path: str,
+    query: Mapping[str, str],
+    *,
+    since: str,
+    silence_s: float = SILENCE_S,
 ) -> AsyncIterator[Change]:
     """
     Yield changes after revision *since*, bookmarks included, until the server ends the stream.
 
+    Args:
+        connection: To the server.
+        path: Of the objects.
+        query: Selectors.
+        since: Revision.
+        silence_s: Seconds after which a server that sends not even bookmarks is gone.
+
     Raises:
         ExpiredError: The server has forgotten that revision, or never had it.
-        UnreachableError: It does not answer, or went away.
+        UnreachableError: It does not answer, went away, or is silent for too long.
         SandboxerError: It refused.
     """
     asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": since}
-    async with connection.stream(path, query=asked) as (head, chunks), aclosing(chunks):
+    streaming = connection.stream(path, query=asked, silence_s=silence_s)
+    async with streaming as (head, chunks), aclosing(chunks):
         if head.code in (_EXPIRED, _TOO_NEW):
             raise ExpiredError(f"Revision {since} is not known any more.")
         if head.code != 200:  # noqa: PLR2004 - HTTP

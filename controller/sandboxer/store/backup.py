@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,17 @@ from sandboxer.store.database import BUSY_TIMEOUT_MS, Database
 from sandboxer.store.failures import explain
 
 REPLACED: Final = ".replaced"
-"""Suffix of the store that was there before another one was restored."""
+"""Suffix of the store that was there before another one was restored; the next has `.2` more."""
 
 _CHECK: Final = "PRAGMA integrity_check(1)"
 _PLAIN: Final = "PRAGMA journal_mode = DELETE"
+_MODE: Final = "PRAGMA journal_mode"
+
+# What SQLite keeps beside a database, and takes for part of whichever file has that name.
+_BESIDE: Final = ("-wal", "-shm", "-journal")
+
+# Extended SQLite result codes carry the primary code in their low byte.
+_PRIMARY_CODE: Final = 0xFF
 
 
 def back_up(store: Path, target: Path, *, replace: bool = False) -> int:
@@ -40,13 +48,12 @@ def back_up(store: Path, target: Path, *, replace: bool = False) -> int:
 
     Raises:
         NotFoundError: There is no store.
-        ConflictError: *target* exists.
+        ConflictError: *target* exists, or is the store itself.
         TerminalError: It cannot be read or written, or the copy is damaged.
     """
     if not store.is_file():
         raise NotFoundError(f"There is no store at {store}.", remedy="Set SANDBOXER_DATA_DIR.")
-    if target.exists() and not replace:
-        raise ConflictError(f"{target} exists already.", remedy="Use --force to replace it.")
+    _check_target(store, target, replace=replace)
     with _new_file(target) as partial:
         _copy(store, partial)
         _check(partial)
@@ -85,10 +92,29 @@ def restore(backup: Path, store: Path, *, replace: bool = False) -> Path | None:
         _copy(backup, partial)
         _check(partial)
         _check_schema(partial, backup)
-        aside = _put_aside(store) if store.exists() else None
-        partial.replace(store)
+        aside = _take_place(partial, store)
         _sync(store.parent)
     return aside
+
+
+def _check_target(store: Path, target: Path, *, replace: bool) -> None:
+    """
+    Refuse to put a copy where it must not go.
+
+    Raises:
+        ConflictError: *target* is the store or a file of its log, or is there and may not be
+            replaced.
+    """
+    if not target.exists():
+        return
+    own = (store, *_beside(store))
+    if any(each.exists() and target.samefile(each) for each in own):
+        raise ConflictError(
+            f"{target} is the store itself, and no place for its copy.",
+            remedy="Name another file.",
+        )
+    if not replace:
+        raise ConflictError(f"{target} exists already.", remedy="Use --force to replace it.")
 
 
 @contextmanager
@@ -105,8 +131,8 @@ def _new_file(beside: Path) -> Iterator[Path]:
             remedy="Check the directory and the free space.",
         ) from error
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        for each in (path, *_beside(path)):
+            each.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -151,26 +177,80 @@ def _check_schema(partial: Path, backup: Path) -> None:
     _sync(partial)
 
 
-def _put_aside(store: Path) -> Path:
-    """Give the store that is there another name besides its own; it is in one file then."""
-    aside = store.with_name(store.name + REPLACED)
+def _take_place(partial: Path, store: Path) -> Path | None:
+    """Make a complete file the store; return the other name of the one that was there."""
+    if store.exists():
+        with _kept_from_others(store):
+            aside = _put_aside(store)
+            partial.replace(store)
+            return aside
+    # The log of a store that was lost would be taken for one of the restored store.
+    _put_log_aside(store, _free_name(store))
     try:
-        with closing(_opened(store)) as connection:
-            # NOTE: takes the log in, and fails while any other process has the file open.
+        os.link(partial, store)
+    except FileExistsError as error:
+        raise ConflictError(
+            f"A command has just made a store at {store}.", remedy="Use --force to put it aside."
+        ) from error
+    return None
+
+
+@contextmanager
+def _kept_from_others(store: Path) -> Iterator[None]:
+    """
+    Let nobody use a store inside the block, also who opened it before; it is in one file then.
+
+    One that is damaged is left as it is: nobody can use it, and it may be why another is restored.
+
+    Raises:
+        ConflictError: Somebody uses it.
+    """
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(closing(_opened(store)))
+            # NOTE: takes the log in, and fails while any other process has the file open. Without
+            # a log, whoever waits for the lock finds that the file has moved, and writes nothing.
             connection.execute(_PLAIN)
-    except sqlite3.DatabaseError as error:
-        # Otherwise it is damaged, which may be why another one is restored; it is kept as it is.
-        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise ConflictError(
-                f"A command is using {store}.", remedy="Try again when it has ended."
-            ) from error
-    for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            store.with_name(store.name + suffix).replace(aside.with_name(aside.name + suffix))
-    aside.unlink(missing_ok=True)
+            connection.execute("BEGIN EXCLUSIVE")
+            if connection.execute(_MODE).fetchone()[0] != "delete":
+                raise _in_use(store)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+            ):
+                raise _in_use(store) from error
+        yield
+
+
+def _in_use(store: Path) -> ConflictError:
+    return ConflictError(f"A command is using {store}.", remedy="Try again when it has ended.")
+
+
+def _put_aside(store: Path) -> Path:
+    """Give a store another name besides its own, and what is beside it the like."""
+    aside = _free_name(store)
     # NOTE: a second name and no move, so that there is a store at every instant.
     os.link(store, aside)
+    _put_log_aside(store, aside)
     return aside
+
+
+def _put_log_aside(store: Path, aside: Path) -> None:
+    for own, other in zip(_beside(store), _beside(aside), strict=True):
+        if own.exists():
+            own.replace(other)
+
+
+def _free_name(store: Path) -> Path:
+    """Return a name for a replaced store that no file has, so that none is ever lost."""
+    names = (f"{store.name}{REPLACED}{f'.{number}' if number > 1 else ''}" for number in count(1))
+    free = (store.with_name(name) for name in names)
+    return next(p for p in free if not any(map(os.path.lexists, (p, *_beside(p)))))
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    return tuple(path.with_name(path.name + suffix) for suffix in _BESIDE)
 
 
 def _sync(path: Path) -> None:

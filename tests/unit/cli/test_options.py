@@ -6,9 +6,11 @@ import click
 import pytest
 
 from sandboxer.cli.create import sandbox_from, typed_value
+from sandboxer.cli.names import sandbox_name
 from sandboxer.cli.options import DURATION, PAIR
 from sandboxer.cli.wait import parse_goal
 from sandboxer.errors import InvalidSpecError
+from sandboxer.testing.builders import sandbox
 
 NONE = dict.fromkeys(("profile", "host", "ttl", "actor", "project"))
 
@@ -84,8 +86,52 @@ def test_create_names_the_wrong_field() -> None:
         sandbox_from("Not A Name", "default", inputs={}, env={}, **NONE)
 
 
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        pytest.param("jsonpath={.metadata.name}=box", True, id="value"),
+        pytest.param("jsonpath={.metadata.name}=", False, id="empty"),
+        pytest.param("jsonpath={.metadata.name}=a=b", False, id="equals-in-value"),
+        pytest.param("jsonpath='{.metadata.name}'=box", True, id="quoted"),
+        pytest.param('jsonpath={.status.conditions[?(@.type=="Ready")].status}', True, id="there"),
+        pytest.param("jsonpath={.status.conditions[?(@.type=='No')].status}", False, id="absent"),
+        pytest.param(
+            'jsonpath={.status.conditions[?(@.type=="Ready")].status}=True', True, id="filter"
+        ),
+        pytest.param(
+            'jsonpath={.status.conditions[?(@.type=="}=")].status}=True', False, id="braces"
+        ),
+    ],
+)
+def test_goal_of_a_value(text: str, *, holds: bool) -> None:
+    """What a template compares with is part of it, and what follows it is the value."""
+    condition = {"type": "Ready", "status": "True", "reason": "Ready", "message": ""}
+    condition["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+    status = {"conditions": [condition]}
+    box = sandbox("box", status=status)
+
+    judge = parse_goal(text).holds
+
+    assert judge is not None
+    assert judge(box) is holds
+
+
 @pytest.mark.parametrize("text", ["Ready", "condition", "condition=", "delete=x", "jsonpath="])
 def test_goal_of_unknown_form_is_refused(text: str) -> None:
     """`--for` takes three forms and says which."""
     with pytest.raises(click.UsageError, match="condition=TYPE"):
         parse_goal(text)
+
+
+@pytest.mark.parametrize("word", ["prod/hello", "host/hello", "sbx/", "/hello", "a/b/c"])
+def test_what_is_no_sandbox_is_refused(word: str) -> None:
+    """A namespace before a name is not taken for a kind, and not overlooked either."""
+    with pytest.raises(click.UsageError):
+        sandbox_name(word)
+
+
+def test_a_namespace_before_a_name_is_explained() -> None:
+    """The form that `explain` prints is refused with the form that it takes."""
+    assert (sandbox_name("hello"), sandbox_name("sbx/hello")) == ("hello", "hello")
+    with pytest.raises(click.UsageError, match=r"say: hello -n prod"):
+        sandbox_name("prod/hello")
