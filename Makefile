@@ -1,4 +1,4 @@
-# setup · demo · test · test-exhaustive · check · fmt · crds · clean
+# setup · demo · test · test-exhaustive · soak · check · fmt · crds · clean
 #
 # `make demo` and `make test` need python3 (3.11 or newer) and make; everything else they get
 # themselves: a virtual environment in .venv, and for real hosts Debian packages through apt-get.
@@ -9,13 +9,14 @@ BIN    := $(VENV)/bin
 # Written when the environment is complete; newer pyproject.toml means install again.
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test test-exhaustive check fmt crds clean
+.PHONY: setup demo test test-exhaustive soak check fmt crds clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    show the main job on this machine, from nothing to a clean end"
 	@echo "make test    all checks and all tests"
 	@echo "make test-exhaustive  every fault at every call of every backend: half an hour more"
+	@echo "make soak    random faults for minutes, on three real hosts (SEED=… SANDBOXES=60 MINUTES=5)"
 	@echo "make check   style, types, layers, generated files"
 	@echo "make setup   the environment in $(VENV)"
 	@echo "make fmt     format the code"
@@ -36,6 +37,10 @@ test: check
 
 test-exhaustive: setup
 	$(BIN)/pytest -n 2 --dist loadgroup --exhaustive $(PYTEST_ARGS)
+
+soak: setup
+	$(BIN)/python -m tests.soak --sandboxes $(or $(SANDBOXES),60) --minutes $(or $(MINUTES),5) \
+		$(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
 check: setup
 	$(BIN)/ruff check

@@ -23,11 +23,15 @@ Below, *sees* is the state the extension observed, or `unknown` when its host do
 | Refuse | states Accepted=False with the field and a remedy; what runs goes on running |
 | Route | chooses extension and host, leases ports, stores why |
 | Provision | stores the intention, then makes what is there equal to what is wished |
+| Recall | asks, of an adopted sandbox, what its provisioning had said; changes nothing |
 | WaitReady | asks once whether it is ready |
 | Repair | as Provision, for what left the wished state by itself; counted |
 | Report | states Drifted=True and does nothing else |
 | Suspend, Resume | stops the processes and keeps the workspace; starts them again |
 | Relocate | tears it down where it may not stay, then it is routed anew |
+| Reserve | sets another place aside and leases its ports, before a drained host is left |
+| Stay | states why it does not leave a drained host, or that it need not |
+| Abandon | forgets a place on a host that was given up and does not answer; touches nothing there |
 | Warn | states that it expires soon, once |
 | Expire | deletes the object, as a user would |
 | Teardown | removes everything that carries its uid |

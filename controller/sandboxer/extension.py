@@ -14,7 +14,7 @@ The law, for every method:
 * **Labelled from birth.** Whatever is created carries `Instance.labels()` in the same step that
   creates it, so `observe` finds it even if the call dies in the next instruction.
 * **Never somebody else's.** Nothing without our labels, and nothing of another
-  `Instance.environment`, is changed or removed.
+  `Instance.environment`, is changed or removed; only `prune` takes what nobody uses.
 * **An outcome is a type.** Return, or raise one of `sandboxer.errors`: `Waiting` (under way),
   `TransientError` (try again), `UnreachableError` (the backend did not answer: outcome unknown),
   `TerminalError` (a person must act), `InvalidSpecError` (the manifest must change). Anything else
@@ -41,6 +41,7 @@ from sandboxer.errors import InvalidSpecError
 from sandboxer.kinds.host import Host, HostSpec
 from sandboxer.kinds.meta import GROUP
 from sandboxer.kinds.sandbox import (
+    Difference,
     IsolationLevel,
     IsolationSeen,
     Reachability,
@@ -58,7 +59,7 @@ LABEL_EXTENSION = f"{GROUP}/extension"
 LABEL_OWNER = f"{GROUP}/owner"
 LABEL_EXPIRES_AT = f"{GROUP}/expires-at"
 
-Capability = Literal["suspend", "exec", "logs", "forward", "watch"]
+Capability = Literal["suspend", "exec", "logs", "forward", "watch", "prune"]
 
 State = Literal["Absent", "Incomplete", "Starting", "Running", "Suspended", "Stopped"]
 """
@@ -121,11 +122,18 @@ class Instance:
     expires_at: datetime | None = None
     handle: Mapping[str, str] = field(default_factory=dict)
     """What `provision` returned last; empty before that, also when its answer was lost."""
+    manifest: str = ""
+    """
+    One line of JSON, at most 16 KiB, from which the sandbox's object can be rebuilt.
+
+    `provision` keeps it as it is, readable for nobody else (0600), in the same step that makes the
+    first thing, and replaces what it kept before, also by nothing. It goes with the rest.
+    """
 
     @property
     def short_id(self) -> str:
         """Name for resources: `sbx-` and the first 12 hex digits of the uid."""
-        return f"sbx-{self.uid.replace('-', '')[:12]}"
+        return short_id(self.uid)
 
     def labels(self) -> dict[str, str]:
         """Return the labels every resource carries from birth; values are valid label values."""
@@ -143,6 +151,11 @@ class Instance:
         return labels
 
 
+def short_id(uid: str) -> str:
+    """Return what the resources of a sandbox are named: `sbx-` and the first 12 digits of its uid."""
+    return f"sbx-{uid.replace('-', '')[:12]}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provisioned:
     """What `provision` reports; stored in the sandbox's status."""
@@ -154,6 +167,8 @@ class Provisioned:
     """What is really enforced, not what was wished."""
     message: str = ""
     """Anything a person should know, as a sentence (`the limit on pids is not enforced here`)."""
+    lost: tuple[Difference, ...] = ()
+    """What held data and had to be made anew, also where no look has told it as drift."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +185,10 @@ class Observation:
     """Labels read back, so that an owner can be found after the store is lost."""
     message: str = ""
     """Evidence in one sentence: which service is missing, which exit code, which check fails."""
+    drift: tuple[Difference, ...] = ()
+    """What is not as `provision` left it, in a stable order; also where *state* stays `Running`."""
+    manifest: str = field(default="", compare=False, repr=False)
+    """`Instance.manifest` as it was kept; read back only when one uid is asked for."""
 
 
 def absent(uid: str) -> Observation:
@@ -186,6 +205,28 @@ class Offer:
     """Why, or why not, as a sentence for a person."""
     isolation: IsolationLevel = "none"
     """What would be reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """How much room is wanted on a host's disk, and what must stay."""
+
+    free_bytes: int
+    """To be free on the file system of `HostFacts.engine_store`; no more is removed than that takes."""
+    keep_images: tuple[str, ...] = ()
+    """Names and patterns, as in `Host.spec.disk.keepImages`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What `prune` has done."""
+
+    removed: tuple[str, ...] = ()
+    """Names of what was removed, else ids; in the order it went."""
+    kept: int = 0
+    """How many the backend refused to remove."""
+    freed_bytes: int = 0
+    """As measured on the file system, not as the backend claims: parts may be shared."""
 
 
 class Extension(ABC):
@@ -239,7 +280,8 @@ class Extension(ABC):
 
         Called after the intention has been stored; again after any failure, any crash, any drift
         and any change of the spec. May take minutes; must not wait for readiness. An instance
-        whose processes were stopped or removed behind our back is started again.
+        whose processes were stopped or removed behind our back is started again, and what
+        `observe` tells as drift is as wished afterwards.
 
         Raises:
             InvalidSpecError: The inputs name something that cannot be (a file that is not there).
@@ -264,8 +306,12 @@ class Extension(ABC):
         """
         Return what is there: of one sandbox, or (empty *uid*) of all of this environment.
 
+        An empty *environment* asks for all of every installation, each told apart by its labels:
+        only `sandboxer adopt` does so, whose own store was lost.
+
         Called once per host and probe interval whatever the number of sandboxes, and with a *uid*
-        after each action. It changes nothing (driving health checks aside). A sandbox of which
+        after each action. It changes nothing (driving health checks aside). What left the state
+        that `provision` made by itself is told in `Observation.drift`. A sandbox of which
         nothing is there is left out. An answer that cannot be trusted is an error, never an empty
         list: "not listed" is read as "gone".
         """
@@ -287,6 +333,16 @@ class Extension(ABC):
         Called for orphans, whose manifest is lost. Absent is success. Refuses, with a
         `TerminalError`, what carries the label but belongs to another environment.
         """
+
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """
+        Say what `provision` said, of something that it made and that runs; change nothing.
+
+        Called once for a sandbox that was adopted: what `provision` said was lost with the store.
+        An extension that has nothing to say of a sandbox need not implement it.
+        """
+        del session, instance
+        return Provisioned()
 
     async def suspend(self, session: Session, instance: Instance) -> None:
         """Stop the processes, keep workspace and volumes; needs capability `suspend`."""
@@ -341,10 +397,27 @@ class Extension(ABC):
         """
         raise NotImplementedError
 
+    async def prune(self, session: Session, pruning: Pruning) -> Pruned:
+        """
+        Remove from a host what can be fetched again and nobody uses; needs capability `prune`.
+
+        Called on a host whose owner asked for it, while its disk is full, every few minutes at
+        most. Removed is only what no container of anybody uses, running or not, and what no
+        sandbox there names, of whatever installation; never a container, a volume, a workspace, or
+        anything that carries our labels. The backend must refuse by itself what has come into use
+        since it was asked: nothing is forced. Takes at most two minutes.
+
+        Raises:
+            UnreachableError: The host does not answer.
+            TransientError: The backend cannot say what is used; nothing was removed.
+        """
+        raise NotImplementedError
+
     def watch(self, session: Session, environment: str) -> AsyncIterator[str]:
         """
         Yield the uid of a sandbox whenever its observation may have changed; needs `watch`.
 
+        Where what changed carries no label, its short id (`Instance.short_id`) does as well.
         Only a hint: the engine observes again. Ends with `UnreachableError` when the stream
         breaks; the next probe finds what was missed.
         """

@@ -30,6 +30,7 @@ _METHODS: Mapping[Capability, tuple[str, ...]] = {
     "logs": ("logs",),
     "forward": ("forward",),
     "watch": ("watch",),
+    "prune": ("prune",),
 }
 
 

@@ -1,7 +1,8 @@
 """
-`ext.directory`: a sandbox is a directory on a host, and a file in it that says whose it is.
+`ext.directory`: a sandbox is a directory on a host, with files in it that say whose it is.
 
     <work_root>/directory-<short id>/labels.json
+    <work_root>/directory-<short id>/manifest.json    what its object can be rebuilt from
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Reachability, ResourceSeen
 from sandboxer.session import Session
 
-# Arguments: ROOT NAME OURS LABELS. The directory is labelled before it gets its name, and labels
-# change by a rename: a death at any instruction leaves something that can be found or finished.
+# Arguments: ROOT NAME OURS LABELS; standard input: the manifest. The directory is labelled before it
+# gets its name, and files change by a rename: a death at any instruction leaves something that can be
+# found or finished.
 PROVISION = """
 set -eu; umask 077
 root=$1 name=$2 dir=$1/$2
 rm -rf "$root/.new-$name."*
 new=$(mktemp -d "$root/.new-$name.XXXXXX")
 printf '%s\\n' "$4" >"$new/labels.json"
+cat >"$new/manifest.json"
 if [ ! -e "$dir" ]; then mv -T "$new" "$dir"; exit; fi
 case "$(cat "$dir/labels.json")" in "$3"*) ;; *) exit 65 ;; esac
+mv "$new/manifest.json" "$dir/manifest.json"
 mv "$new/labels.json" "$dir/labels.json"
 rmdir "$new"
 """
@@ -51,11 +55,12 @@ fi
 rm -rf "$root/.new-$name."*
 """
 
-# Argument: ROOT. The last line tells a whole answer from one that was cut off.
+# Arguments: ROOT NAME, empty for all. Labels of all, or labels and manifest of one, a line each; the
+# last line tells a whole answer from one that was cut off.
 OBSERVE = """
 set -eu
 cd "$1"
-set -- directory-*/labels.json
+if [ -n "$2" ]; then set -- "$2/labels.json" "$2/manifest.json"; else set -- directory-*/labels.json; fi
 [ ! -e "$1" ] || cat "$@"
 echo end
 """
@@ -74,10 +79,14 @@ class DirectoryExtension(Extension):
         """Make the directory, or give it its new labels."""
         root, name = session.facts.work_root, _name(instance.uid)
         ours = _ours(instance.environment, instance.uid)
-        await _run(session, PROVISION, root, name, ours, _text(instance.labels(), ours))
-        return Provisioned(
-            reachability=Reachability(ssh_target=session.target, remote_dir=f"{root}/{name}")
-        )
+        labels, manifest = _text(instance.labels(), ours), f"{instance.manifest}\n".encode()
+        await _run(session, PROVISION, root, name, ours, labels, stdin=manifest)
+        return await self.recall(session, instance)
+
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Say where the directory is."""
+        place = f"{session.facts.work_root}/{_name(instance.uid)}"
+        return Provisioned(reachability=Reachability(ssh_target=session.target, remote_dir=place))
 
     async def wait_ready(self, session: Session, instance: Instance) -> None:
         """Return at once: a directory that is there is ready."""
@@ -86,15 +95,16 @@ class DirectoryExtension(Extension):
         self, session: Session, environment: str, uid: str = ""
     ) -> Sequence[Observation]:
         """Read all label files in one script."""
-        printed = await _run(session, OBSERVE, session.facts.work_root)
+        printed = await _run(session, OBSERVE, session.facts.work_root, _name(uid) if uid else "")
         lines = printed.splitlines()
         if not lines or lines.pop() != "end":
             raise TransientError(f"The answer of {session.host} is incomplete.")
-        seen = [_observation(json.loads(line)) for line in lines]
+        manifest = lines.pop() if uid and lines else ""
+        seen = [_observation(json.loads(line), manifest) for line in lines]
         return [
             one
             for one in seen
-            if one.labels[LABEL_ENVIRONMENT] == environment and uid in ("", one.uid)
+            if environment in ("", one.labels[LABEL_ENVIRONMENT]) and uid in ("", one.uid)
         ]
 
     async def teardown(self, session: Session, instance: Instance) -> None:
@@ -122,7 +132,7 @@ def _text(labels: Mapping[str, str], ours: str) -> str:
     return f"{ours}, {json.dumps(rest).removeprefix('{')}"
 
 
-def _observation(labels: Mapping[str, str]) -> Observation:
+def _observation(labels: Mapping[str, str], manifest: str) -> Observation:
     uid = labels[LABEL_UID]
     directory = ResourceSeen(kind="workspace", name=_name(uid), state="present")
     return Observation(
@@ -131,11 +141,12 @@ def _observation(labels: Mapping[str, str]) -> Observation:
         spec_hash=labels[LABEL_SPEC_HASH],
         resources=(directory,),
         labels=labels,
+        manifest=manifest,
     )
 
 
-async def _run(session: Session, script: str, *arguments: str) -> str:
-    completed = await session.script(script, *arguments)
+async def _run(session: Session, script: str, *arguments: str, stdin: bytes = b"") -> str:
+    completed = await session.script(script, *arguments, stdin=stdin)
     if completed.exit_status == 65:  # noqa: PLR2004 - as the scripts above exit
         raise TerminalError(
             f"{arguments[1]} on {session.host} belongs to somebody else.",

@@ -87,6 +87,7 @@ class TestComposeSSH(ExtensionConformance):
                 "killed": damage(f"podman kill {OF_IT}"),
                 "paused": damage(f"podman pause {OF_IT}"),
                 "removed": damage(f"podman rm -f -t 0 {OF_IT}"),
+                "another limit": damage(f"podman update --cpus 0.5 {OF_IT}"),
                 "workspace removed": damage('rm -rf "/build/$2"'),
             },
             ready_deadline_s=60.0,

@@ -1,9 +1,12 @@
-"""Stopping a coroutine at its n-th suspension, as a process that dies there."""
+"""Stopping a coroutine at its n-th suspension, as a process that dies there, and what it told."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
 from typing import Any
+
+from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.store import Store
 
 
 class CrashError(BaseException):
@@ -42,3 +45,16 @@ class CrashAt:
         except (CrashError, StopIteration):
             return False
         raise AssertionError("something survived a crash")
+
+
+async def check_story(store: Store, uid: str) -> None:
+    """See that what was told of `hello` leads to what is, step by step, wherever somebody died."""
+    found = store.get(Sandbox, "hello")
+    story, stones = await store.transitions(uid), await store.tombstones(uid=uid)
+    phases = [each.after for each in story]
+    # Several things can be told of one write, which has one phase before it.
+    written = [t for t, next_ in zip(story, [*story[1:], None], strict=True)
+               if next_ is None or (next_.before, next_.after) != (t.before, t.after)]  # fmt: skip
+    assert [t.before for t in written] == ["", *(t.after for t in written[:-1])]
+    assert phases[-1] == ("" if found is None else found.status.phase)
+    assert [stone.uid for stone in stones] == ([uid] if found is None else [])

@@ -16,7 +16,7 @@ from sandboxer.store import KeyLocks, Store
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.clock import ManualClock
 from sandboxer.testing.fake import FakeObserver, FakeWorld
-from tests.integration.engine_crash import CrashAt
+from tests.integration.engine_crash import CrashAt, check_story
 from tests.integration.engine_lab import HELLO, make_engine, open_lab
 
 # Passes a life may take; far above what any does, to end a loop that would not.
@@ -108,23 +108,10 @@ async def _run(
     engine.queue.shutdown(discard=True)
     engine.host_queue.shutdown(discard=True)
     found = store.get(Sandbox, "hello")
-    await _check_story(store, uid)
+    await check_story(store, uid)
     await store.close()
     locks.close()
     return finished, world, found
-
-
-async def _check_story(store: Store, uid: str) -> None:
-    """See that what was told leads to what is, step by step, wherever somebody died."""
-    found = store.get(Sandbox, "hello")
-    story, stones = await store.transitions(uid), await store.tombstones(uid=uid)
-    phases = [each.after for each in story]
-    # Several things can be told of one write, which has one phase before it.
-    written = [t for t, next_ in zip(story, [*story[1:], None], strict=True)
-               if next_ is None or (next_.before, next_.after) != (t.before, t.after)]  # fmt: skip
-    assert [t.before for t in written] == ["", *(t.after for t in written[:-1])]
-    assert phases[-1] == ("" if found is None else found.status.phase)
-    assert [stone.uid for stone in stones] == ([uid] if found is None else [])
 
 
 async def _pause(_method: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sandboxer.engine.orphans import HELD, HELD_ABOVE
+from sandboxer.engine.marks import HELD_ABOVE, RETRY_S
+from sandboxer.engine.orphans import HELD, SWEEP_S
+from sandboxer.engine.plan import COPY_ELSEWHERE
 from sandboxer.errors import TransientError
 from sandboxer.extension import (
     LABEL_ENVIRONMENT,
@@ -23,8 +27,9 @@ from sandboxer.kinds.host import Host, HostFacts
 from sandboxer.kinds.meta import Condition, Key
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import KeyLocks
+from sandboxer.store.backup import back_up, restore
 from sandboxer.testing.builders import host, profile, sandbox
-from sandboxer.testing.fake import FAKE_EXTENSION, FakeObserver, FakeReport, Thing
+from sandboxer.testing.fake import FAKE_EXTENSION, FakeObserver, FakeReport, FakeWorld, Thing
 from tests.integration.engine_lab import Lab, open_lab
 
 GRACE_S = 120.0
@@ -91,6 +96,15 @@ def reaped(lab: Lab) -> list[str]:
     return [uid for method, _, uid in lab.world.calls if method == "reap"]
 
 
+async def set_host(lab: Lab, name: str, **spec: Any) -> None:
+    """Change fields of a Host's spec."""
+    found = lab.store.get(Host, name)
+    assert found is not None
+    document = found.to_document()
+    document["spec"] |= spec
+    await lab.store.update(Host.parse(document))
+
+
 def held(lab: Lab, name: str = "h1") -> Condition | None:
     """Return what a host says of orphans that are left alone."""
     found = lab.store.get(Host, name)
@@ -147,10 +161,15 @@ async def test_a_host_that_flapped_begins_the_grace_anew(lab: Lab) -> None:
 
 async def test_an_orphan_of_an_extension_without_sandboxes_is_found(lab: Lab) -> None:
     """The last sandbox of an extension on a host leaves nobody who would ask it, and it is asked."""
+    # It was asked before it was in use, and the next routine question is far.
+    await pass_time(lab, 60)
     uid = await orphan(lab, at="h2")
     assert not lab.engine.placements.extensions_on("h2")
 
-    await lab.until(lambda: reaped(lab) == [uid], step_s=STEP_S)
+    await pass_time(lab, LONG_S)
+
+    assert LONG_S + 60 < SWEEP_S
+    assert reaped(lab) == [uid]
 
 
 @pytest.mark.parametrize(
@@ -204,16 +223,51 @@ async def test_many_orphans_at_once_are_held(lab: Lab) -> None:
     await lab.until(lambda: sorted(reaped(lab)) == sorted(uids[1:]), step_s=STEP_S)
 
 
-async def test_a_stray_copy_is_reaped_and_its_sandbox_is_not(lab: Lab) -> None:
-    """A copy that a host brought back goes; the sandbox on its new host stays."""
+async def test_a_copy_nobody_left_there_is_held(lab: Lab) -> None:
+    """A copy the store cannot explain may be the newer one; it goes when its sandbox is deleted."""
     uid, thing = await made(lab, at="h2")
     await made(lab, "other", at="h1")
     lab.world.things["h1", uid] = thing
 
-    await lab.until(lambda: ("h1", uid) not in lab.world.things, step_s=STEP_S)
+    await pass_time(lab, LONG_S)
+    condition = held(lab)
+    assert condition is not None
+    assert (condition.reason, reaped(lab)) == ("NotRemembered", [])
+    assert "may be newer" in condition.message
 
-    assert ("h2", uid) in lab.world.things
-    assert [c for c in lab.world.calls if c[0] == "reap"] == [("reap", "h1", uid)]
+    await gone(lab)
+    await lab.until(lambda: reaped(lab) == [uid], step_s=STEP_S)
+
+
+async def test_a_restored_backup_neither_reaps_nor_doubles_what_moved_since(tmp_path: Path) -> None:
+    """The store names the old host; the sandbox on the new one stays, and no second one is made."""
+    world = FakeWorld()
+    async with open_lab(tmp_path, world=world, orphan_grace_s=GRACE_S) as lab:
+        await lab.store.create(profile())
+        await lab.store.create(host("h1"))
+        await lab.store.create(host("h2", unschedulable=True))
+        await lab.store.create(sandbox())
+        await lab.until(lambda: lab.is_true("Ready"))
+        uid = lab.sandbox().metadata.uid
+        await asyncio.to_thread(back_up, tmp_path / "store.db", tmp_path / "copy")
+        await set_host(lab, "h2", unschedulable=False)
+        await set_host(lab, "h1", drain="Move")
+        await lab.until(lambda: lab.is_true("Ready") and lab.sandbox().status.host == "h2")
+    restore(tmp_path / "copy", tmp_path / "store.db", replace=True)
+    world.calls.clear()
+
+    async with open_lab(tmp_path, world=world, orphan_grace_s=GRACE_S) as lab:
+        await lab.until(lambda: lab.is_true("Drifted") and held(lab, "h2") is not None, step_s=1.0)
+        await pass_time(lab, LONG_S)
+        assert (world.calls, set(world.things)) == ([], {("h2", uid)})
+        drifted, stated = lab.sandbox().status.condition("Drifted"), held(lab, "h2")
+        assert drifted is not None
+        assert stated is not None
+        assert (drifted.reason, stated.reason) == (COPY_ELSEWHERE, "NotRemembered")
+
+        world.change(uid, "Absent")
+        await lab.until(lambda: lab.is_true("Ready"), step_s=STEP_S)
+        assert set(world.things) == {("h1", uid)}
 
 
 async def test_two_hosts_for_one_machine_do_not_reap_each_other(lab: Lab) -> None:
@@ -270,21 +324,46 @@ async def test_a_namesake_is_not_mistaken_for_the_orphan(lab: Lab) -> None:
 
 
 async def test_a_failure_is_told_and_tried_again(lab: Lab) -> None:
-    """An orphan that cannot be removed now is a warning of its host, which stays reachable."""
+    """An orphan that cannot be removed is one warning of its host for each reason, and goes later."""
     uid = await orphan(lab)
-    lab.world.fail("reap", TransientError("The disk is full."))
-    lab.world.fail("reap", ValueError("a bug"))
+    for error in (TransientError("1 % is free."), TransientError("2 % are."), ValueError("a bug")):
+        lab.world.fail("reap", error)
 
     await lab.until(lambda: ("h1", uid) not in lab.world.things, step_s=STEP_S)
 
-    told = [e for e in lab.store.list(Event) if e.reason == "ReapFailed"]
-    assert {("disk is full" in e.message, "ValueError" in e.message) for e in told} == {
-        (True, False),
+    told = [e.message for e in lab.store.list(Event) if e.reason == "ReapFailed"]
+    assert sorted(("1 %" in each, "ValueError" in each) for each in told) == [
         (False, True),
-    }
+        (True, False),
+    ]
     found = lab.store.get(Host, "h1")
     assert found is not None
     assert found.status.is_true("Reachable")
+    await lab.idle()
+    story = [(each.by, each.reason) for each in await lab.store.transitions(uid)]
+    assert story[-2:] == [("controller", "Reaping"), ("controller", "Reaped")]
+
+
+async def test_one_that_cannot_be_removed_does_not_hold_up_the_others(lab: Lab) -> None:
+    """A pass ends with the first failure; the others come next, and that one after a while."""
+    uids = {await orphan(lab, f"o{number}") for number in range(3)}
+    lab.world.fail("reap", TransientError("It hangs."))
+    probes_before: list[int] = []
+
+    async def note(method: str) -> None:
+        if method == "reap":
+            probes_before.append(lab.observer.probes)
+
+    lab.world.pause = note
+    await pass_time(lab, LONG_S)
+    assert len(probes_before) == 3
+    assert probes_before[0] < probes_before[1]
+    (left,) = uids - set(reaped(lab))
+    await pass_time(lab, GRACE_S + RETRY_S - LONG_S - STEP_S)
+    assert ("h1", left) in lab.world.things
+
+    await pass_time(lab, 60)
+    assert ("h1", left) not in lab.world.things
 
 
 async def test_a_command_reaps_nothing(tmp_path: Path) -> None:

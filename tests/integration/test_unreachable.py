@@ -1,4 +1,4 @@
-"""A real host that is cut off, hangs or loses its power: nothing doubled, nothing lost."""
+"""A real host that is cut off, hangs, loses its power or is left: nothing doubled, nothing lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from time import monotonic
 
 import pytest
 
+from sandboxer.kinds.event import Event
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import API_VERSION, Condition
 from sandboxer.kinds.sandbox import Sandbox
@@ -65,6 +66,18 @@ class Fleet:
         """Do something to the sandbox's host."""
         await asyncio.to_thread(fault, self.host)
 
+    async def set_host(self, name: str, drain: str) -> None:
+        """Say what becomes of the sandboxes on a host."""
+        found = self.store.get(Host, name)
+        assert found is not None
+        document = found.to_document()
+        document["spec"]["drain"] = drain
+        await self.store.update(Host.parse(document))
+
+    def is_at(self, name: str) -> bool:
+        """Tell whether the sandbox is Ready on a host."""
+        return is_ready(self.store) and self.sandbox().status.host == name
+
     async def lose_sight(self) -> None:
         """Wait until the controller no longer knows anything of the sandbox."""
         await until(lambda: self.condition("Ready").status == "Unknown")
@@ -88,7 +101,7 @@ async def fleet(rig: Rig, tmp_path: Path) -> AsyncIterator[Fleet]:
     settings = Settings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'store.db'}")
     async with Manager.open(settings) as manager:
         await manager.register()
-        async with running(manager.engine(lambda _key: True)):
+        async with running(manager.engine(lambda _key: True, orphan_grace_s=1.0)):
             store = manager.store
             for name in names:
                 manifest = rig.hosts[name].manifest(probeInterval="1s")
@@ -100,7 +113,8 @@ async def fleet(rig: Rig, tmp_path: Path) -> AsyncIterator[Fleet]:
             host = placed.status.host
             (other,) = names - {host}
             yield Fleet(rig=rig, store=store, host=host, other=other)
-            await asyncio.to_thread(rig.heal, host)
+            for name in names:
+                await asyncio.to_thread(rig.heal, name)
             if store.get(Sandbox, "shop") is not None:
                 await store.delete(Sandbox, "shop")
                 await until(lambda: store.get(Sandbox, "shop") is None)
@@ -201,3 +215,26 @@ class TestUnreachableHost:
         assert running_now == before
         assert await fleet.ssh(fleet.other, LEFT) == ""
         assert fleet.sandbox().status.repairs == 1
+
+    async def test_host_that_is_drained_and_one_that_is_given_up(self, fleet: Fleet) -> None:
+        """Drained, it leaves nothing behind; given up, what it left is reaped when its host returns."""
+        await fleet.set_host(fleet.host, "Move")
+        await until(lambda: fleet.is_at(fleet.other))
+        left_behind = await fleet.ssh(fleet.host, LEFT)
+        await fleet.set_host(fleet.host, "Keep")
+        stray = await fleet.ssh(fleet.other, CONTAINERS)
+        await asyncio.to_thread(fleet.rig.kill, fleet.other)
+        await fleet.lose_sight()
+
+        await fleet.set_host(fleet.other, "GiveUp")
+        await until(lambda: fleet.is_at(fleet.host))
+        made_anew = await fleet.ssh(fleet.host, CONTAINERS)
+        await asyncio.to_thread(fleet.rig.boot, fleet.other)
+        await until(lambda: "OrphanReaped" in {each.reason for each in fleet.store.list(Event)})
+
+        assert left_behind == ""
+        assert await fleet.ssh(fleet.other, LEFT) == ""
+        assert made_anew.strip()
+        assert made_anew != stray
+        assert await fleet.ssh(fleet.host, CONTAINERS) == made_anew
+        assert fleet.is_at(fleet.host)

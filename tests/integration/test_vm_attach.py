@@ -91,8 +91,8 @@ def test_life_of_a_workspace(person: Person) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_files_are_copied_with_kubectl(person: Person, tmp_path: Path) -> None:
-    """What is wanted beside the repository goes into the workspace and comes back by `kubectl cp`."""
+def test_files_are_copied(person: Person, tmp_path: Path) -> None:
+    """What is wanted beside the repository goes there and comes back, by `kubectl cp` and `cp`."""
     sandboxer = person.sandboxer
     sandboxer.start("--listen", "127.0.0.1:0")
     directory = person.made("files", "vm=haskell_build")["status"]["reachability"]["remoteDir"]
@@ -106,6 +106,13 @@ def test_files_are_copied_with_kubectl(person: Person, tmp_path: Path) -> None:
 
     assert (kubectl.home / "back/deep/a file").read_bytes() == bytes(range(256)) * 500
     assert person.vm.ssh(f"ls {directory}").stdout.split() == ["copied"]
+    sandboxer.ok("cp", str(kubectl.home / "there"), "files:mine")
+    sandboxer.ok("cp", "files:mine", str(kubectl.home / "again"))
+    assert (kubectl.home / "again/deep/a file").read_bytes() == bytes(range(256)) * 500
+    log = sandboxer.ok("logs", "files")
+    assert "exec tar" in log
+    assert "\0" not in log, "what is copied is not logged"
+    assert sandboxer.ok("ssh", "files", "--", "pwd").strip() == directory
     sandboxer.ok("destroy", "files")
 
 

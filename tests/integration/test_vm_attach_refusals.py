@@ -37,7 +37,7 @@ def instance(**inputs: str) -> Instance:
 @pytest_asyncio.fixture
 async def session(vm: VM, vm_session: OpenSession) -> AsyncIterator[Session]:
     """A session, and a directory on the VM that must be whole in the end."""
-    vm.ssh(f"mkdir -p {VICTIM}; echo precious >{VICTIM}/file")
+    vm.ssh(f"rm -rf {VICTIM}; mkdir {VICTIM}; echo precious >{VICTIM}/file")
     async with vm_session() as opened:
         yield opened
     left = vm.ssh(f"cat {VICTIM}/file; rm -rf /build/* /build/.sbx* /root/roots").stdout

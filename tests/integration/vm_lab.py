@@ -68,6 +68,8 @@ class Person:
             "Host haskell_build haskell-build\n"
             f"  HostName 127.0.0.1\n  Port {vm.port}\n  User root\n"
             "  IdentityFile ~/.ssh/vm_key\n  HostKeyAlias haskell-vm\n"
+            # ssh(1) takes the home of the account for `~`, whatever HOME says.
+            f"  IdentityFile {directory}/vm_key\n"
             "Host *\n  IdentitiesOnly yes\n"
         )
 

@@ -55,6 +55,11 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def sever(self) -> None:
+        """Break every connection there is; new ones can be made."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

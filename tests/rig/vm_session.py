@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sandboxer.kinds.host import Host, HostFacts
 from sandboxer.session import Session
@@ -14,13 +15,13 @@ from sandboxer.transport.session import HostSession
 from tests.rig.vm import VM
 
 
-def vm_sessions(vm: VM) -> OpenSession:
+def vm_sessions(vm: VM, **spec: Any) -> OpenSession:
     """
     Return how to reach the VM, over a connection of its own each time.
 
-    It is probed by the first session only, for that takes longer there than most calls.
+    *spec* goes over the fields of the Host. It is probed by the first session only, for that takes longer there than most calls.
     """
-    host = Host.parse(vm.manifest())
+    host = Host.parse(vm.manifest(**spec))
     known: list[HostFacts] = []
 
     @asynccontextmanager

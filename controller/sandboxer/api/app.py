@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sandboxer.api import (
+    adoption,
     discovery,
     health,
     inventory,
@@ -114,6 +115,7 @@ def create_app(
             *reviews.ROUTES,
             *streaming.ROUTES,
             *inventory.ROUTES,
+            *adoption.ROUTES,
             # NOTE: last; its patterns fit the fixed paths of reviews too.
             *writes.ROUTES,
         ],

@@ -14,8 +14,10 @@ from sandboxer.errors import (
     NotFoundError,
     SandboxerError,
     TransientError,
+    UnreachableError,
 )
 from sandboxer.extension import Capability
+from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Store
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from sandboxer.engine.inside import Entrance, Inside
 
 _TRUE = frozenset({"true", "True", "TRUE", "1", "t", "T"})
+_FORM = "%Y-%m-%dT%H:%M:%SZ"
 _FALSE = frozenset({"false", "False", "FALSE", "0", "f", "F", ""})
 
 
@@ -33,6 +36,12 @@ class Entered(NamedTuple):
     inside: Inside
     container: str
     """Compose service; empty means the first one."""
+    host: Host | None = None
+    """Where that is, as the store knows it."""
+
+    def refusal(self, error: SandboxerError) -> StatusError:
+        """Return the answer to an error from the inside; see `status_of`."""
+        return status_of(with_age(error, self.host))
 
 
 async def enter(connection: HTTPConnection, *, needs: Capability) -> Entered:
@@ -48,10 +57,26 @@ async def enter(connection: HTTPConnection, *, needs: Capability) -> Entered:
     if store is None or entrance is None:
         raise StatusError(503, "this server has no way to the hosts; ask the controller's")
     sandbox, container = _named(connection, store)
+    host = store.get(Host, sandbox.status.host) if sandbox.status.host else None
     try:
-        return Entered(await entrance.enter(sandbox, needs=needs), container)
+        return Entered(await entrance.enter(sandbox, needs=needs), container, host)
     except SandboxerError as error:
-        raise status_of(error) from error
+        raise status_of(with_age(error, host)) from error
+
+
+def with_age(error: SandboxerError, host: Host | None) -> SandboxerError:
+    """Return an error of a host that does not answer with since when, and when it last did."""
+    reachable = host.status.condition("Reachable") if host is not None else None
+    if host is None or reachable is None or not isinstance(error, UnreachableError):
+        return error
+    last, name = host.status.last_probe_time, host.metadata.name
+    known = f" It answered at {last:{_FORM}}." if last is not None else ""
+    if reachable.status == "False":
+        known = (
+            f" Host {name} has not answered since {reachable.last_transition_time:{_FORM}}.{known}"
+        )
+    message = f"{error.message}{known}"
+    return UnreachableError(message, reason=error.reason, remedy=error.remedy)
 
 
 def status_of(error: SandboxerError) -> StatusError:

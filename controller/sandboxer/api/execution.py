@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 
 from sandboxer.api.answers import StatusError
 from sandboxer.api.channels import V4, V5, Channels, ClientGoneError, Pending
-from sandboxer.api.entering import Entered, enter, flag, status_of
+from sandboxer.api.entering import Entered, enter, flag
 from sandboxer.errors import SandboxerError
 from sandboxer.session import Streams, TerminalSize
 
@@ -124,7 +124,7 @@ async def _run(channels: Channels, entered: Entered, wish: Wish) -> None:
             session, instance, wish.argv, streams, container=entered.container
         )
     except SandboxerError as error:
-        ending = status_of(error).document()
+        ending = entered.refusal(error).document()
     except (ClientGoneError, asyncio.CancelledError):
         raise
     except Exception:

@@ -87,7 +87,7 @@ async def _found_sandboxes(
 ) -> list[FoundSandbox]:
     """Return what carries our label on a machine, by sandbox, and whether it belongs there."""
     # NOTE: imported late, for a command that serves the API for itself must start quickly.
-    from sandboxer.engine.stale import stale_of
+    from sandboxer.engine.stale import remembers, stale_of
 
     stale = {(each.uid, each.extension): each for each in stale_of(store, host, seen)}
     found = []
@@ -95,6 +95,7 @@ async def _found_sandboxes(
         extension = observation.labels.get(LABEL_EXTENSION, "")
         judged = stale.get((observation.uid, extension))
         orphan = judged is not None and judged.why == "NoSandbox"
+        remembered = judged is None or await remembers(store, judged, host)
         found.append(
             FoundSandbox(
                 uid=observation.uid,
@@ -107,7 +108,7 @@ async def _found_sandboxes(
                 stale=judged.why if judged else "",
                 evidence=judged.evidence if judged else "",
                 objection=judged.objection if judged else "",
-                remembered=not orphan or bool(await store.tombstones(uid=observation.uid, limit=1)),
+                remembered=remembered,
             )
         )
     return found

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from sandboxer.api.answers import StatusError, warning_lines
 from sandboxer.api.channels import Pending
-from sandboxer.api.entering import Entered, enter, flag, number, status_of
+from sandboxer.api.entering import Entered, enter, flag, number
 from sandboxer.errors import SandboxerError
 from sandboxer.session import Streams
 
@@ -94,6 +94,10 @@ class _Reading:
         finally:
             await self.output.end()
 
+    def refusal(self, error: SandboxerError) -> StatusError:
+        """Return the answer when it cannot even begin."""
+        return self._entered.refusal(error)
+
     async def stop(self) -> None:
         """End the reading, the process on the host included."""
         self.task.cancel()
@@ -131,7 +135,7 @@ class LogAnswer:
             raise
         error = self._reading.error
         if error is not None:
-            raise status_of(error) from error
+            raise self._reading.refusal(error) from error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the text until it ends or its reader has gone."""

@@ -107,9 +107,33 @@ def _of_hosts(root: str) -> JSON:
         ],
         "responses": {"200": response(200, content(_REMOVED, JSON_TYPE))} | failures((409,)),
     }
-    return {
+    return _of_adoption(root, where) | {
         f"{root}/hosts/{{name}}/inventory": {"get": look, "parameters": where},
         f"{root}/hosts/{{name}}/reap": {"post": reap, "parameters": where},
+    }
+
+
+def _of_adoption(root: str, where: Sequence[JSON]) -> JSON:
+    trust = in_query("trust", "Take manifests that somebody else has signed.", "boolean")
+    lost = {
+        "operationId": "listLostOnHost",
+        "description": "List what is on a host and no sandbox accounts for.",
+        "parameters": [trust],
+        "responses": {"200": response(200, content(_FOUND, JSON_TYPE))} | failures(()),
+    }
+    adopt = {
+        "operationId": "adoptFromHost",
+        "description": "Rebuild the object of a sandbox that was lost.",
+        "parameters": [
+            in_query("uid", "Label of what is to be adopted."),
+            in_query("extension", "Which extension made it."),
+            trust,
+        ],
+        "responses": {"200": response(200, content(_FOUND, JSON_TYPE))} | failures(()),
+    }
+    return {
+        f"{root}/hosts/{{name}}/lost": {"get": lost, "parameters": where},
+        f"{root}/hosts/{{name}}/adopt": {"post": adopt, "parameters": where},
     }
 
 

@@ -98,6 +98,7 @@ async def _inspect(client: Client, host: Host) -> int:
         return code
     write(f"{host.metadata.name}  {_address(host)}  answered in {seen.round_trip_ms:.1f} ms\n")
     write(facts_text(seen.facts, seen.load))
+    write(trouble_text(host))
     write(inventory_text(seen.sandboxes))
     return Exit.OK
 
@@ -113,8 +114,6 @@ def _address(host: Host) -> str:
 
 def facts_text(facts: HostFacts, load: HostLoad) -> str:
     """Return what a machine is and does, one thing per line."""
-    used = load.disk_total_bytes - load.disk_free_bytes
-    full = f"{100 * used / load.disk_total_bytes:.0f} % full" if load.disk_total_bytes else ""
     compose = " ".join(facts.compose_command) + f" {facts.compose_version}"
     rows = [
         ["system", f"{facts.os}, kernel {facts.kernel}, {facts.architecture}"],
@@ -122,13 +121,30 @@ def facts_text(facts: HostFacts, load: HostLoad) -> str:
         ["user", f"{facts.user} (uid {facts.uid})"],
         ["processors", f"{facts.cpus}, load {load.load1:.2f}"],
         ["memory", f"{format_bytes(load.memory_available_bytes)} free of {format_bytes(facts.memory_bytes)}"],
-        ["disk", f"{format_bytes(load.disk_free_bytes)} free of {format_bytes(load.disk_total_bytes)}, {full}"],
         ["work root", facts.work_root],
+        ["its disk", disk_text(load.disk_total_bytes, load.disk_free_bytes)],
         ["engine", f"{facts.engine} {facts.engine_version}".strip() or "none"],
+        ["store", facts.engine_store or "unknown"],
+        ["its disk", disk_text(load.store_disk_total_bytes, load.store_disk_free_bytes)],
         ["compose", facts.compose_refused or compose.strip() or "none"],
         ["tools", ", ".join(sorted(facts.tools)) or "none"],
     ]  # fmt: skip
     return columns([["", name, safe_text(value)] for name, value in rows])
+
+
+def trouble_text(host: Host) -> str:
+    """Return what the controller last said is wrong with a host, one thing per line."""
+    bad = {"Ready": "False", "DiskPressure": "True", "OrphansHeld": "True"}
+    said = (c for c in host.status.conditions if bad.get(c.type) == c.status)
+    return "".join(f"   trouble      {safe_text(f'{c.reason}: {c.message}')}\n" for c in said)
+
+
+def disk_text(total_bytes: int, free_bytes: int) -> str:
+    """Return how full a disk is; `unknown` for one whose size the host does not say."""
+    if not 0 <= free_bytes <= total_bytes or not total_bytes:
+        return "unknown"
+    full = 100 * (total_bytes - free_bytes) / total_bytes
+    return f"{format_bytes(free_bytes)} free of {format_bytes(total_bytes)}, {full:.0f} % full"
 
 
 def inventory_text(sandboxes: Sequence[FoundSandbox]) -> str:

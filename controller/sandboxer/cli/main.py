@@ -39,6 +39,8 @@ VERBS = {
     "list": Verb("sandboxer.cli.get:list_", "List sandboxes (= get sandboxes).", "In a hurry"),
     "exec": Verb("sandboxer.cli.inside:exec_", "Run a command inside a sandbox.", "In a hurry"),
     "logs": Verb("sandboxer.cli.inside:logs", "Print what a sandbox printed.", "In a hurry"),
+    "cp": Verb("sandboxer.cli.cp:cp", "Copy files into a sandbox or out of it.", "In a hurry"),
+    "ssh": Verb("sandboxer.cli.ssh:ssh", "Log in to the machine a sandbox is on.", "In a hurry"),
     "port-forward": Verb("sandboxer.cli.port_forward:port_forward", "Let local ports lead into a sandbox.", "In a hurry"),
     "destroy": Verb("sandboxer.cli.delete:destroy", "Delete a sandbox by its ID.", "In a hurry"),
     "extend-ttl": Verb("sandboxer.cli.lifetime:extend_ttl", "Give a sandbox more time.", "In a hurry"),
@@ -60,7 +62,11 @@ VERBS = {
     "reachability": Verb("sandboxer.cli.reachability:reachability", "Show the way to a sandbox.", "Running it"),
     "sinks": Verb("sandboxer.cli.sinks:sinks", "See who is told what happens.", "Running it"),
     "inspect": Verb("sandboxer.cli.inspect:inspect", "Look at hosts themselves.", "Running it"),
+    "cordon": Verb("sandboxer.cli.cordon:cordon", "Place nothing new on hosts.", "Running it"),
+    "uncordon": Verb("sandboxer.cli.cordon:uncordon", "Let hosts take sandboxes again.", "Running it"),
+    "drain": Verb("sandboxer.cli.drain:drain", "Have every sandbox leave a host.", "Running it"),
     "reap-stale": Verb("sandboxer.cli.stale:reap_stale", "Remove what belongs to no sandbox.", "Running it"),
+    "adopt": Verb("sandboxer.cli.adopt:adopt", "Rebuild lost objects from what hosts list.", "Running it"),
     "backup": Verb("sandboxer.cli.backup:backup", "Copy the store into a file.", "Running it"),
     "restore-store": Verb("sandboxer.cli.backup:restore_store", "Make a backup the store.", "Running it"),
     "doctor": Verb("sandboxer.cli.doctor:doctor", "Check this installation.", "Running it"),
@@ -112,7 +118,7 @@ class LazyGroup(click.Group):
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code.value), code.meaning) for code in Exit])
             formatter.write_paragraph()
-            formatter.write_text("exec passes the exit code of the command it ran.")
+            formatter.write_text("exec and ssh pass the exit code of the command they ran.")
 
 
 @click.group(

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from sandboxer.client.client import Client
 
 
+_UNKNOWN = {
+    "NoSandbox": "Nor does it remember one that had it.",
+    "PlacedElsewhere": "It was never left here unseen, so this copy may be the newer one.",
+}
+"""What it means that the store does not know why something is there."""
+
+
 class Found(NamedTuple):
     """Something stale and where it is."""
 
@@ -38,7 +45,7 @@ class Found(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What was found, and what became of the hosts that could not be asked."""
+    """What was found, and whether everything was looked at: the exit code when it was not."""
 
     found: list[Found]
     code: Exit
@@ -49,7 +56,7 @@ def list_stale(host: str, output: str) -> int:
 
     async def work(access: Access) -> int:
         survey = await _survey(access.client, host)
-        write(_as_json(survey.found) if output == "json" else _as_table(survey.found))
+        write(_as_json(survey.found) if output == "json" else _as_text(survey))
         return survey.code
 
     return with_api(work, writes=True)
@@ -65,13 +72,14 @@ def reap_stale(name: str, *, applies: bool) -> int:
     Each is looked at once more right before it is removed. What another installation made, and what
     carries no label, is never touched.
 
-    Exit code 0 when nothing is (left) there, 1 when something is, 7 when a host does not answer.
+    Exit code 0 when nothing is (left) there, 1 when something is, 7 when a host does not answer, 9
+    when an extension could not look at one.
     """
 
     async def work(access: Access) -> int:
         survey = await _survey(access.client, name)
         if not applies:
-            write(_as_table(survey.found))
+            write(_as_text(survey))
             _advise(survey.found)
             return survey.code or (Exit.NO if survey.found else Exit.OK)
         left = [each for each in survey.found if not await _reap(access.client, each)]
@@ -90,8 +98,8 @@ async def _survey(client: Client, name: str) -> Survey:
             code = max(code, exit_of(error))
             continue
         for extension, problem in sorted(seen.problems.items()):
-            if name:
-                note(f"note: {host.metadata.name}: {extension} cannot look: {safe_text(problem)}")
+            note(f"error: {host.metadata.name}: {extension} cannot look: {safe_text(problem)}")
+            code = max(code, Exit.TRANSIENT)
         found += [Found(host.metadata.name, each) for each in seen.sandboxes if each.stale]
     return Survey(found, code)
 
@@ -111,6 +119,12 @@ async def _reap(client: Client, found: Found) -> bool:
     return True
 
 
+def _as_text(survey: Survey) -> str:
+    if not survey.found and survey.code:
+        return "Nothing stale was seen, but not everything could be looked at.\n"
+    return _as_table(survey.found)
+
+
 def _as_table(found: Sequence[Found]) -> str:
     if not found:
         return "Nothing is stale.\n"
@@ -128,7 +142,7 @@ def _contents(what: FoundSandbox) -> str:
 
 
 def _evidence(what: FoundSandbox) -> str:
-    unknown = "" if what.remembered else "Nor does it remember one that had it."
+    unknown = "" if what.remembered else _UNKNOWN.get(what.stale, "")
     return " ".join(filter(None, (what.evidence, unknown, what.objection)))
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from functools import partial
 
 from sandboxer.clock import Clock
+from sandboxer.engine.breaker import Breakers
 from sandboxer.engine.catalog import ExtensionPass, ProfilePass
 from sandboxer.engine.clockwatch import CLOCK_WATCH, ClockWatch
 from sandboxer.engine.collecting import Collector
+from sandboxer.engine.disk import DiskRoom
 from sandboxer.engine.hosts import HostPass
 from sandboxer.engine.journal import Journal
 from sandboxer.engine.leasing import Leasing
@@ -55,7 +57,8 @@ class Engine:
         default_host: Host for sandboxes that name none.
         wants: Keys this engine works on; a command that waits wants its own only.
         workers: Passes at the same time.
-        orphan_grace_s: Seconds after which orphans are reaped; None leaves them to the controller.
+        orphan_grace_s: Seconds after which orphans are reaped; None leaves them, and hosts with a
+            full disk, to the controller.
     """
 
     def __init__(
@@ -78,14 +81,22 @@ class Engine:
         self.owner_queue = KeyedQueue(clock)
         self.placements = Placements()
         ownership, members = Ownership(), Members()
+        breakers = Breakers(clock=clock)
+        silent: set[str] = set()
         self.reconciler = Reconciler(
             store=store,
             observer=observer,
             extensions=registry.extensions,
             leasing=Leasing(
-                store=store, placements=self.placements, locks=locks, default_host=default_host
+                store=store,
+                placements=self.placements,
+                breakers=breakers,
+                locks=locks,
+                default_host=default_host,
             ),
             new_hosts=NewHosts(store=store, events=events),
+            breakers=breakers,
+            silent=silent,
             journal=Journal(store=store, events=events, clock=clock),
             clock=clock,
         )
@@ -101,16 +112,22 @@ class Engine:
             clock=clock,
             wants=wants,
         )
+        breakers.on_change = lambda host: self.wakeups.wake([Key("Host", "", host)])
         hosts = HostPass(
             store=store,
             observer=observer,
             placements=self.placements,
+            breakers=breakers,
+            silent=silent,
             events=events,
             wake=partial(self.wakeups.wake, trigger="host"),
             clock=clock,
             rng=rng,
         )
         if orphan_grace_s is not None:
+            hosts.room = DiskRoom(
+                observer=observer, extensions=registry.extensions, events=events, clock=clock
+            )
             reaper = Reaper(
                 store, observer, extensions=registry.extensions, locks=locks, events=events
             )

@@ -10,10 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sandboxer.clock import Clock
+from sandboxer.engine.breaker import ACTIONS_FAIL, Breakers
 from sandboxer.engine.conditions import Fact, stated
+from sandboxer.engine.disk import DISK_PRESSURE, DiskRoom, pressure
 from sandboxer.engine.observer import HostReport, Observer
 from sandboxer.engine.orphans import Orphans
 from sandboxer.engine.outcome import Done
@@ -36,6 +38,10 @@ JITTER = 0.1
 MAX_NAMES = 5
 
 
+DRAINED = "Drained"
+"""Condition of a Host that is drained or given up: whether no sandbox is left on it."""
+
+
 @dataclass(kw_only=True)
 class HostPass:
     """Probes hosts."""
@@ -43,6 +49,9 @@ class HostPass:
     store: Store
     observer: Observer
     placements: Placements
+    breakers: Breakers
+    silent: set[str]
+    """Names of hosts that did not answer, kept up to date here."""
     events: EventRecorder
     wake: Callable[[Iterable[Key]], None]
     """Takes the sandboxes of a host when it is first seen, or seen again."""
@@ -50,14 +59,26 @@ class HostPass:
     rng: random.Random
     orphans: Orphans | None = None
     """Reaped after probes; None leaves them to the controller."""
-    _last: dict[str, tuple[bool, frozenset[str]]] = field(default_factory=dict)
-    """By host: whether it answered this process, and for which extensions."""
+    room: DiskRoom | None = None
+    """Made after probes; likewise."""
+    _last: dict[str, tuple[bool, frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    """By host: whether it answered this process, for which extensions, and which of them fail."""
+    _answered_at: dict[str, datetime] = field(default_factory=dict)
+    """By host: when it last answered this process; the status is not written that often."""
+    _generations: dict[str, int] = field(default_factory=dict)
+    """By host: generation of its document when it last answered."""
 
     async def reconcile(self, key: Key) -> Done:
         """Probe a host, or let go of one that is being deleted and carries nothing."""
         host = self.store.get(Host, key.name)
         if host is None:
             self._last.pop(key.name, None)
+            self._answered_at.pop(key.name, None)
+            self.silent.discard(key.name)
+            self._generations.pop(key.name, None)
+            self.breakers.forget(key.name)
+            if self.room is not None:
+                self.room.forget(key.name)
             self._lose_orphans(key.name)
             await self.observer.forget(key.name)
             return Done()
@@ -72,18 +93,25 @@ class HostPass:
             report = await self.observer.probe(host, extensions=extensions)
         except (TransientError, TerminalError, InvalidSpecError) as error:
             answered = False
+            self.silent.add(key.name)
+            self._generations.pop(key.name, None)
             self._lose_orphans(key.name)
             status = self._unreachable(host, error)
         else:
             answered = True
+            self.silent.discard(key.name)
+            self._note_generation(host)
             status = self._reachable(host, report, await self._orphans(host, extensions, report))
         await self._write(host, status)
-        if self._last.get(key.name) != (answered, extensions):
+        known = (answered, extensions, frozenset(self.breakers.objections(key.name)))
+        if self._last.get(key.name) != known:
             # NOTE: after the write, so that a sandbox's pass reads the host as it is now.
-            self._last[key.name] = (answered, extensions)
+            self._last[key.name] = known
             self.wake(placed)
         if answered and self.orphans is not None:
             await self.orphans.clean(host, in_use=extensions)
+        if answered and self.room is not None:
+            await self.room.make(host.model_copy(update={"status": status}), report.load)
         interval_s = host.spec.probe_interval.seconds
         return Done(after_s=interval_s * self.rng.uniform(1 - JITTER, 1 + JITTER))
 
@@ -100,12 +128,19 @@ class HostPass:
             return {}
         return await self.orphans.note(host, in_use=in_use, problems=report.problems)
 
+    def _note_generation(self, host: Host) -> None:
+        """Let one sandbox try at once where others fail, if the host is back or its document new."""
+        name, generation = host.metadata.name, host.metadata.generation
+        if self._generations.get(name) != generation:
+            self._generations[name] = generation
+            self.breakers.try_now(name)
+
     def _lose_orphans(self, host_name: str) -> None:
         if self.orphans is not None:
             self.orphans.forget(host_name)
 
     def _reachable(self, host: Host, report: HostReport, orphans: Mapping[str, Fact]) -> HostStatus:
-        now = self.clock.now()
+        now = self._answered_at[host.metadata.name] = self.clock.now()
         status = host.status.model_copy(
             update={
                 "facts": report.facts,
@@ -116,6 +151,8 @@ class HostPass:
         facts = {
             "Reachable": Fact("True", "Answers", "The last probe succeeded."),
             "Ready": self._readiness(host, report),
+            DISK_PRESSURE: pressure(host, report.load),
+            **self._drained(host),
             **orphans,
         }
         status = stated(status, facts, generation=host.metadata.generation, now=now)
@@ -135,16 +172,34 @@ class HostPass:
         self, host: Host, error: TransientError | TerminalError | InvalidSpecError
     ) -> HostStatus:
         """Say that it does not answer; what was last known of it stays."""
-        if isinstance(error, UnreachableError | TerminalError):
-            reachable = Fact("False", error.reason, str(error))
-        else:
-            reachable = Fact("False", error.reason, f"Its answer cannot be used. {error}")
-        return stated(
-            host.status,
-            {"Reachable": reachable, "Ready": Fact("False", error.reason, str(error))},
-            generation=host.metadata.generation,
-            now=self.clock.now(),
+        heard_at = self._answered_at.get(host.metadata.name) or host.status.last_probe_time
+        last = f" It last answered at {heard_at:%Y-%m-%dT%H:%M:%SZ}." if heard_at else ""
+        cannot_be_used = not isinstance(error, UnreachableError | TerminalError)
+        answer = "Its answer cannot be used. " if cannot_be_used else ""
+        facts = {
+            "Reachable": Fact("False", error.reason, f"{answer}{error}{last}"),
+            "Ready": Fact("False", error.reason, f"{error}{last}"),
+            **self._drained(host),
+        }
+        here = len(self.placements.on_host(host.metadata.name))
+        status = host.status.model_copy(
+            update={
+                "sandboxes": here,
+                "last_probe_time": heard_at.replace(microsecond=0) if heard_at else None,
+            }
         )
+        return stated(status, facts, generation=host.metadata.generation, now=self.clock.now())
+
+    def _drained(self, host: Host) -> Mapping[str, Fact]:
+        """Say how far a drain has come; nothing of a host that was never drained."""
+        if host.spec.drain == "Keep":
+            kept = Fact("False", "NotDrained", "It keeps what it has.")
+            return {} if host.status.condition(DRAINED) is None else {DRAINED: kept}
+        placed = sorted(map(str, self.placements.on_host(host.metadata.name)))
+        if not placed:
+            return {DRAINED: Fact("True", "Empty", "No sandbox is left here.")}
+        message = f"Still here: {len(placed)} sandboxes ({_listed(placed)})."
+        return {DRAINED: Fact("False", "Draining", message)}
 
     def _readiness(self, host: Host, report: HostReport) -> Fact:
         if report.problems:
@@ -152,14 +207,17 @@ class HostPass:
             return Fact("False", CANNOT_OBSERVE, evidence)
         placed = sorted(map(str, self.placements.on_host(host.metadata.name)))
         if host.metadata.deletion_timestamp is not None:
-            names = ", ".join(placed[:MAX_NAMES]) + (", …" if len(placed) > MAX_NAMES else "")
             return Fact(
                 "False",
                 "InUse",
-                f"It is to be deleted and carries {len(placed)} sandboxes ({names}). "
-                "Delete them first.",
+                f"It is to be deleted and carries {len(placed)} sandboxes ({_listed(placed)}). "
+                "Delete or drain them first.",
             )
-        if host.spec.unschedulable:
+        failing = self.breakers.objections(host.metadata.name)
+        if failing:
+            evidence = " ".join(f"{name}: {why}" for name, why in sorted(failing.items()))
+            return Fact("False", ACTIONS_FAIL, evidence)
+        if not host.spec.takes_new:
             return Fact("False", "Unschedulable", "Nothing new is placed here.")
         return Fact("True", "Ready", "Sandboxes can be placed here.")
 
@@ -175,3 +233,7 @@ class HostPass:
         stored = await self.store.update_status(host.model_copy(update={"status": status}))
         for item in host_news(host, status):
             await self.events.record(stored, item.reason, item.message, type=item.type)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")

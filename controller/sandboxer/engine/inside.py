@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from sandboxer.clock import Clock
+from sandboxer.engine.adoption import Adoption
 from sandboxer.engine.desired import with_secrets
 from sandboxer.engine.observer import HostReport
 from sandboxer.engine.sight import Sight
@@ -16,7 +17,7 @@ from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.registry import Registry
 from sandboxer.session import Session
-from sandboxer.store import EventRecorder, KeyLocks, Store
+from sandboxer.store import Cause, EventRecorder, KeyLocks, Store
 from sandboxer.telemetry import Telemetry
 
 
@@ -38,6 +39,9 @@ class Entrance:
         telemetry: The way to the hosts.
         locks: Shared with other processes on the same store.
         clock: Dates what is recorded.
+
+    Attributes:
+        adoption: Takes in sandboxes whose objects were lost.
     """
 
     def __init__(
@@ -58,6 +62,13 @@ class Entrance:
             extensions=registry.extensions,
             locks=locks,
             events=EventRecorder(store, clock),
+        )
+        self.adoption = Adoption(
+            store=store,
+            observer=telemetry,
+            extensions=registry.extensions,
+            locks=locks,
+            clock=clock,
         )
 
     async def enter(self, sandbox: Sandbox, *, needs: Capability) -> Inside:
@@ -123,7 +134,8 @@ class Entrance:
         found = stale_of(self._store, host, [seen])
         if not found:
             return False
+        because, cause = f"{by} had it removed.", Cause(f"user/{by}", "request")
         try:
-            return await self._reaper.reap(found[0], host, because=f"{by} had it removed.")
+            return await self._reaper.reap(found[0], host, because=because, cause=cause)
         except Waiting as busy:
             raise TransientError(busy.message, reason="Busy", remedy="Ask again.") from busy

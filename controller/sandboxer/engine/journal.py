@@ -69,12 +69,14 @@ class Journal:
             action = intention.action if intention is not None else ""
             await self.write(sandbox, record.failed(sandbox, action, error, self.clock.now()))
 
-    async def set_finalizers(self, sandbox: Sandbox, finalizers: Iterable[str]) -> Sandbox:
-        """Replace what holds the object back; the last one taken away removes it."""
+    async def set_finalizers(
+        self, sandbox: Sandbox, finalizers: Iterable[str], *, because: str = ""
+    ) -> Sandbox:
+        """Replace what holds the object back; the last one taken away removes it, *because* of something."""
         self._accepted.pop(sandbox.metadata.uid, None)
         metadata = sandbox.metadata.model_copy(update={"finalizers": tuple(finalizers)})
         kept = sandbox.model_copy(update={"metadata": metadata})
-        return await self.store.update(kept, cause=Cause(trigger=TRIGGER.get()))
+        return await self.store.update(kept, cause=Cause(trigger=TRIGGER.get(), because=because))
 
     @asynccontextmanager
     async def recording(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sandboxer.engine.breaker import Breakers
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.sight import Sight
 from sandboxer.errors import TransientError, Waiting
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import Key
-from sandboxer.routing import Choice, NoFit, Place, Wish, choose, lease_ports
+from sandboxer.routing import Choice, NoFit, Place, Wish, choose, lease_ports, still_fits
 from sandboxer.store import KeyLocks, Store
 
 LEASES = Key("Leases", "", "all")
@@ -29,6 +30,7 @@ class Leasing:
 
     store: Store
     placements: Placements
+    breakers: Breakers
     locks: KeyLocks
     """Shared with other processes on the same store."""
     default_host: str | None = None
@@ -58,10 +60,38 @@ class Leasing:
                 await self.store.write([])
                 yield
 
-    def choose(self, wish: Wish) -> Choice | NoFit:
-        """Choose an extension and a host for a wish."""
-        places = [self._place(host) for host in self.store.list(Host)]
+    def choose(self, wish: Wish, uid: str = "") -> Choice | NoFit:
+        """Choose an extension and a host for the wish of the sandbox with that uid."""
+        places = [self._place(host, uid) for host in self._hosts()]
         return choose(wish, places, default_host=self.default_host)
+
+    def elsewhere(self, sight: Sight) -> Choice | NoFit | None:
+        """
+        Return where a sandbox goes that is to leave its host; None when its wish makes no sense.
+
+        What was set aside for it counts as long as it fits. Where actions fail nothing is tried:
+        what runs is better off where it is.
+        """
+        if not isinstance(sight.wish, Wish):
+            return None
+        kept = self.kept(sight)
+        if kept is not None:
+            return kept
+        places = [replace(self._place(host, ""), open_to=frozenset()) for host in self._hosts()]
+        return choose(sight.wish, places, default_host=self.default_host)
+
+    def kept(self, sight: Sight) -> Choice | None:
+        """Return the place that was set aside for a sandbox, if it can be taken still."""
+        aside = sight.sandbox.status.destination
+        host = self.store.get(Host, aside.host) if aside is not None else None
+        if aside is None or host is None:
+            return None
+        choice = Choice(
+            extension=aside.extension, host=aside.host, ports=aside.ports, reason=aside.reason
+        )
+        place = self._place(host, "")
+        fits = still_fits(sight.known_wish, choice, place, default_host=self.default_host)
+        return choice if fits else None
 
     def ports(self, sight: Sight) -> dict[str, int]:
         """
@@ -85,10 +115,15 @@ class Leasing:
             )
         return {port.name: (kept | new)[port.name] for port in ports}
 
-    def _place(self, host: Host) -> Place:
+    def _hosts(self) -> list[Host]:
+        return self.store.list(Host)
+
+    def _place(self, host: Host, uid: str) -> Place:
         name = host.metadata.name
         return Place(
             host=host,
-            sandboxes=len(self.placements.on_host(name)),
+            sandboxes=self.placements.crowd(name),
             leased_ports=self.placements.leased_ports(name),
+            failing=self.breakers.objections(name),
+            open_to=self.breakers.open_to(name, uid),
         )

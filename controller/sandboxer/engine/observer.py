@@ -68,14 +68,18 @@ class Observer(Protocol):
         """Return what is known, from memory."""
         ...
 
+    def boot_id(self, host_name: str, /) -> str:
+        """Return the boot a host is in, from memory; empty when it was not probed yet."""
+        ...
+
     def listed(self, extension: str, host_name: str, /) -> Collection[Observation] | None:
         """Return all of this installation that a probe has seen, from memory; None is unknown."""
         ...
 
     async def survey(
-        self, extension: str, host: Host, /, environment: str | None = None
+        self, extension: str, host: Host, /, environment: str | None = None, uid: str = ""
     ) -> Collection[Observation]:
-        """Ask an extension now for everything there, and remember nothing of it."""
+        """Ask an extension now for everything there or one uid, and remember nothing of it."""
         ...
 
     async def refresh(self, extension: str, host: Host, uid: str, /) -> Observation:

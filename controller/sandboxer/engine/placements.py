@@ -1,18 +1,20 @@
 """
 Where every sandbox is placed, kept up to date from the store's changes.
 
-An index, so that no event costs a scan: from a uid to its key, from a host to its sandboxes and
-leased ports, from a profile to its sandboxes. It holds nothing that is not in the store.
+An index, so that no event costs a scan: from a uid to its key, from a host to its sandboxes, those
+that come next and leased ports, from a profile to its sandboxes. It holds nothing that is not in the store.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from sandboxer.engine.leaving import LEAVING
 from sandboxer.engine.lifetime import next_moment_in
 from sandboxer.kinds.meta import Key
 
@@ -31,6 +33,12 @@ class Placed:
     """Empty as long as nothing was chosen."""
     ports: tuple[int, ...]
     """Host ports leased to it."""
+    next_host: str
+    """Host set aside for it while it leaves another one; empty else."""
+    next_ports: tuple[int, ...]
+    """Ports leased to it there."""
+    leaving: bool
+    """Whether it is to leave its host."""
     next_moment: datetime | None
     """When its lifetime has to be thought of; None is never."""
 
@@ -39,6 +47,7 @@ def placed_from(key: Key, body: bytes) -> Placed:
     """Read what the index needs from the JSON document of a Sandbox."""
     document = json.loads(body)
     metadata, status = document["metadata"], document.get("status", {})
+    destination = status.get("destination") or {}
     return Placed(
         key=key,
         uid=metadata.get("uid", ""),
@@ -48,8 +57,16 @@ def placed_from(key: Key, body: bytes) -> Placed:
         extension=status.get("extension", ""),
         host=status.get("host", ""),
         ports=tuple(status.get("ports", {}).values()),
+        next_host=destination.get("host", ""),
+        next_ports=tuple(destination.get("ports", {}).values()),
+        leaving=_is_true(status, LEAVING),
         next_moment=next_moment_in(document),
     )
+
+
+def _is_true(status: Mapping[str, Any], type_: str) -> bool:
+    conditions = status.get("conditions", ())
+    return any(each["type"] == type_ and each["status"] == "True" for each in conditions)
 
 
 class Placements:
@@ -59,7 +76,9 @@ class Placements:
         self._by_key: dict[Key, Placed] = {}
         self._by_uid: dict[str, Key] = {}
         self._by_host: defaultdict[str, dict[Key, Placed]] = defaultdict(dict)
+        self._by_next_host: defaultdict[str, dict[Key, Placed]] = defaultdict(dict)
         self._by_profile: defaultdict[str, set[Key]] = defaultdict(set)
+        self._leaving: set[Key] = set()
         # (host, extension) to number of sandboxes: which extensions a probe has to ask.
         self._in_use: defaultdict[tuple[str, str], int] = defaultdict(int)
 
@@ -70,6 +89,10 @@ class Placements:
         self._by_uid[placed.uid] = placed.key
         self._by_host[placed.host][placed.key] = placed
         self._by_profile[placed.profile].add(placed.key)
+        if placed.next_host:
+            self._by_next_host[placed.next_host][placed.key] = placed
+        if placed.leaving:
+            self._leaving.add(placed.key)
         self._in_use[placed.host, placed.extension] += 1
         return before
 
@@ -81,6 +104,8 @@ class Placements:
         if self._by_uid.get(placed.uid) == key:
             del self._by_uid[placed.uid]
         del self._by_host[placed.host][key]
+        self._by_next_host[placed.next_host].pop(key, None)
+        self._leaving.discard(key)
         self._by_profile[placed.profile].discard(key)
         self._in_use[placed.host, placed.extension] -= 1
         return placed
@@ -105,9 +130,13 @@ class Placements:
         """Return the sandboxes placed on a host."""
         return tuple(self._by_host.get(host, ()))
 
-    def unrouted(self) -> Collection[Key]:
-        """Return the sandboxes for which nothing was chosen."""
-        return self.on_host("")
+    def crowd(self, host: str) -> int:
+        """Return how many sandboxes are placed on a host or come to it next."""
+        return len(self._by_host.get(host, ())) + len(self._by_next_host.get(host, ()))
+
+    def seeking(self) -> Collection[Key]:
+        """Return the sandboxes that wait for a place: they have none, or are to leave theirs."""
+        return (*self.on_host(""), *self._leaving)
 
     def with_profile(self, profile: str) -> Collection[Key]:
         """Return the sandboxes that name a profile."""
@@ -127,5 +156,6 @@ class Placements:
 
     def leased_ports(self, host: str) -> frozenset[int]:
         """Return the ports of a host that are leased to sandboxes."""
-        placed: Iterable[Placed] = self._by_host.get(host, {}).values()
-        return frozenset(port for sandbox in placed for port in sandbox.ports)
+        here, coming = self._by_host.get(host, {}), self._by_next_host.get(host, {})
+        ports = {port for sandbox in here.values() for port in sandbox.ports}
+        return frozenset(ports.union(port for s in coming.values() for port in s.next_ports))

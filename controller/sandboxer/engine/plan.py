@@ -10,6 +10,8 @@ Design notes:
 * Not knowing is a case of its own: without an observation nothing is created, changed or removed.
 * What was provisioned and is no longer whole is drift. It is repaired at once, unless that was
   needed often and it did not live longer than the pause, which grows from repair to repair.
+* A host that is drained is left only for another place (`leaving.py`); one that was given up and
+  does not answer is the only one that is left without a look.
 * Refused: a stored state machine. The conditions say what was seen; the step follows from them.
 """
 
@@ -19,7 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sandboxer.engine import lifetime
+from sandboxer.engine import leaving, lifetime
+from sandboxer.engine.drift import drift_message
+from sandboxer.engine.leaving import HOST_DRAINED, HOST_GIVEN_UP, Leave
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Observation
 from sandboxer.kinds.meta import FINALIZER
@@ -27,11 +31,24 @@ from sandboxer.kinds.sandbox import Sandbox
 
 StepName = Literal[
     "Admit", "Refuse", "Route", "Provision", "WaitReady", "Repair", "Report", "Suspend", "Resume",
-    "Relocate", "Warn", "Expire", "Teardown", "Forget", "Hold", "Stall", "Refresh", "Nothing",
+    "Relocate", "Reserve", "Stay", "Abandon", "Warn", "Expire", "Teardown", "Forget", "Hold",
+    "Stall", "Recall", "Refresh", "Nothing",
 ]  # fmt: skip
+
+ADOPTED = "Adopted"
+"""Reason of what is known of a sandbox because it was found on its host after its store was lost."""
 
 ISOLATION_TOO_WEAK = "IsolationTooWeak"
 """Reason of a sandbox that is isolated less than it must be."""
+
+HOST_REBOOTED = "HostRebooted"
+"""Reason of a repair after the host was started anew."""
+
+COPY_ELSEWHERE = "CopyElsewhere"
+"""Reason of a sandbox that is not made anew, for another host has something of it."""
+
+# Seconds until hosts are asked again for a copy that keeps a sandbox from being made anew.
+COPY_PAUSE_S = 300.0
 
 # Repairs that are made at once, whenever they are needed.
 FREE_REPAIRS = 3
@@ -67,6 +84,12 @@ class Situation:
     """Condition reason for not knowing: `HostUnreachable`, `HostMissing`, `NotObserved`, …"""
     unknown_message: str = ""
     """The same as a sentence."""
+    leave: Leave | None = None
+    """Set when its host is to be left."""
+    boot_id: str = ""
+    """Boot the host is in; empty when that is not known."""
+    copy_on: str = ""
+    """Another host that has something of it; empty when none has, or none was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +110,8 @@ def next_step(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one ret
     sandbox = situation.sandbox
     if sandbox.metadata.deletion_timestamp is not None:
         return _delete(situation)
+    if _is_given_up(situation):
+        return _without("Abandon", situation)
     wanted = situation.wanted
     if isinstance(wanted, Wanted) and not _is_admitted(sandbox, wanted):
         return Step(name="Admit", reason="Accepted", message="The document is valid.")
@@ -98,11 +123,12 @@ def next_step(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one ret
         return Step(name="Refuse", reason=wanted.reason, message=str(wanted))
     if not sandbox.status.extension:
         return Step(name="Route", reason="NotRouted", message="Nothing is chosen yet.")
-    if situation.observation is None and (was_acted_on(sandbox) or not wanted.placement_objection):
+    must_go = wanted.placement_objection or situation.leave is not None
+    if situation.observation is None and (was_acted_on(sandbox) or not must_go):
         return _hold(situation)
     if wanted.placement_objection:
         return _relocate(situation, wanted.placement_objection)
-    return _follow(situation, wanted)
+    return _leave(situation) or _follow(situation, wanted)
 
 
 def was_acted_on(sandbox: Sandbox) -> bool:
@@ -117,12 +143,13 @@ def _delete(situation: Situation) -> Step:
     if not sandbox.status.extension:
         return Step(name="Forget", reason="NeverRouted", message="Nothing was ever made for it.")
     untouched = Step(name="Forget", reason="NeverActed", message="Nothing was ever made for it.")
-    if seen is None:
-        return _hold(situation) if was_acted_on(sandbox) else untouched
+    if seen is None and was_acted_on(sandbox):
+        given_up = _is_given_up(situation)
+        return _without("Forget", situation) if given_up else _hold(situation)
+    if seen is None or (seen.state == "Absent" and not was_acted_on(sandbox)):
+        return untouched
     if seen.state == "Absent" and _is_pending(sandbox, "Teardown"):
         return Step(name="Forget", reason="TornDown", message="Nothing of it is left.")
-    if seen.state == "Absent" and not was_acted_on(sandbox):
-        return untouched
     return Step(name="Teardown", reason="Deleting", message="Its deletion was asked for.")
 
 
@@ -132,6 +159,32 @@ def _relocate(situation: Situation, objection: str) -> Step:
     if gone and (_is_pending(sandbox, "Teardown") or not was_acted_on(sandbox)):
         return Step(name="Route", reason="PlacementChanged", message=objection)
     return Step(name="Relocate", reason="PlacementChanged", message=objection)
+
+
+def _leave(situation: Situation) -> Step | None:
+    """Leave a host that is drained, never before another place is set aside; None when it stays."""
+    sandbox, seen, leave = situation.sandbox, situation.observation, situation.leave
+    if leave is None:
+        return _settle_down(sandbox)
+    gone = seen is None or seen.state == "Absent"
+    if gone and (_is_pending(sandbox, "Teardown") or not was_acted_on(sandbox)):
+        return Step(name="Route", reason=HOST_DRAINED, message=leave.message)
+    if _is_pending(sandbox, "Teardown"):
+        return Step(name="Relocate", reason=HOST_DRAINED, message=leave.message)
+    stay = leaving.why_stay(seen, leave)
+    if stay is not None:
+        step = Step(name="Stay", reason=stay.reason, message=stay.message, after_s=0.0)
+        return None if leaving.is_said(sandbox, stay) else step
+    if sandbox.status.destination != leave.destination:
+        return Step(name="Reserve", reason=HOST_DRAINED, message=leave.message)
+    return Step(name="Relocate", reason=HOST_DRAINED, message=leave.message)
+
+
+def _settle_down(sandbox: Sandbox) -> Step | None:
+    """Take back that it was to leave."""
+    if not sandbox.status.is_true(leaving.LEAVING):
+        return None
+    return Step(name="Stay", reason="MayStay", message="Its host may keep it.", after_s=0.0)
 
 
 def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a table, one return a row
@@ -144,19 +197,30 @@ def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a 
         return _withdraw(sandbox, seen, wanted.isolation_objection)
     if status.spec_hash == "":
         return Step(name="Provision", reason="New", message="Nothing was provisioned yet.")
+    if seen.state == "Absent" and situation.copy_on:
+        return _spare_copy(sandbox, situation.copy_on)
     if seen.state in ("Absent", "Incomplete") or (seen.state == "Stopped" and not suspended):
         return _restore(situation, seen) if provisioned else _update(seen)
+    if provisioned and seen.drift:
+        return _restore(situation, seen)
     if suspended:
-        return _rest(sandbox, seen)
+        return _rest(situation, seen)
     if seen.state == "Suspended":
         return Step(name="Resume", reason="Resuming", message="It is to run and is suspended.")
     if not provisioned:
         return _update(seen)
     if seen.spec_hash != wanted.spec_hash:
         return _restore(situation, seen)
+    return _ask(sandbox, seen) or _keep(situation, seen)
+
+
+def _ask(sandbox: Sandbox, seen: Observation) -> Step | None:
+    """Ask what looking does not tell: what was once said of it, and whether it is ready."""
+    if _is_adopted(sandbox):
+        return Step(name="Recall", reason=ADOPTED, message="What was said of it is asked for anew.")
     if seen.state == "Starting" or not sandbox.status.is_true("Ready"):
         return Step(name="WaitReady", reason="Starting", message=seen.message)
-    return _keep(sandbox, seen)
+    return None
 
 
 def _withdraw(sandbox: Sandbox, seen: Observation, objection: str) -> Step:
@@ -164,6 +228,16 @@ def _withdraw(sandbox: Sandbox, seen: Observation, objection: str) -> Step:
     gone = seen.state == "Absent" and _is_pending(sandbox, "Teardown")
     name: StepName = "Stall" if gone else "Teardown"
     return Step(name=name, reason=ISOLATION_TOO_WEAK, message=objection)
+
+
+def _spare_copy(sandbox: Sandbox, host: str) -> Step:
+    """Make no second copy of what may be the sandbox itself."""
+    message = (
+        f"Nothing of it is on host {sandbox.status.host}, and host {host} has a copy that may be "
+        "newer, as after a restored backup. Save what is needed of that one; once it is gone "
+        f"(`sandboxer reap-stale --host {host}`), the sandbox is made anew."
+    )
+    return Step(name="Report", reason=COPY_ELSEWHERE, message=message, after_s=COPY_PAUSE_S)
 
 
 def _update(seen: Observation) -> Step:
@@ -174,22 +248,32 @@ def _update(seen: Observation) -> Step:
     )
 
 
-def _rest(sandbox: Sandbox, seen: Observation) -> Step:
+def _rest(situation: Situation, seen: Observation) -> Step:
     """Bring it to rest; a changed spec is followed when it runs again."""
+    sandbox = situation.sandbox
     if seen.state != "Suspended" or _is_pending(sandbox, "Suspend"):
         return Step(name="Suspend", reason="Suspending", message="It is to be suspended.")
-    return _keep(sandbox, seen)
+    return _keep(situation, seen)
 
 
 def _restore(situation: Situation, seen: Observation) -> Step:
     """Answer drift: repair it now or later, or only report it."""
-    sandbox, evidence = situation.sandbox, seen.message or f"It is {seen.state}."
+    sandbox, evidence = situation.sandbox, drift_message(seen)
+    rebooted = _is_rebooted(situation)
+    if rebooted:
+        evidence = f"Host {sandbox.status.host} was started anew. {evidence}"
     if sandbox.spec.drift_policy == "Report":
         return Step(name="Report", reason="DriftReported", message=evidence)
     pause_s = _repair_pause_s(sandbox, situation.now)
     if pause_s > 0:
         return Step(name="Report", reason="RepairPostponed", message=evidence, after_s=pause_s)
-    return Step(name="Repair", reason="Drift", message=evidence)
+    return Step(name="Repair", reason=HOST_REBOOTED if rebooted else "Drift", message=evidence)
+
+
+def _is_rebooted(situation: Situation) -> bool:
+    """Tell whether its host was started anew since it was last seen as wished."""
+    before = situation.sandbox.status.boot_id
+    return before != "" and situation.boot_id not in ("", before)
 
 
 def _repair_pause_s(sandbox: Sandbox, now: datetime) -> float:
@@ -202,8 +286,8 @@ def _repair_pause_s(sandbox: Sandbox, now: datetime) -> float:
     return min(pause_s, pause_s - (now - status.provisioned_at).total_seconds())
 
 
-def _keep(sandbox: Sandbox, seen: Observation) -> Step:
-    status = sandbox.status
+def _keep(situation: Situation, seen: Observation) -> Step:
+    sandbox, status = situation.sandbox, situation.sandbox.status
     stated = all(
         condition.observed_generation == sandbox.metadata.generation
         for condition in status.conditions
@@ -212,9 +296,21 @@ def _keep(sandbox: Sandbox, seen: Observation) -> Step:
     resting = status.is_true("Suspended") == (seen.state == "Suspended")
     same = status.resources == seen.resources and not status.is_true("Reconciling")
     quiet = status.intention is None and not status.is_true("Drifted")
-    if stated and resting and same and quiet and status.is_true("HostReachable"):
+    dated = situation.boot_id in ("", status.boot_id)
+    if stated and resting and same and quiet and dated and status.is_true("HostReachable"):
         return Step(name="Nothing", reason="AsWished", message="Everything is as wished.")
     return Step(name="Refresh", reason="Observed", message="The status is brought up to date.")
+
+
+def _is_given_up(situation: Situation) -> bool:
+    leave = situation.leave
+    return leave is not None and leave.is_given_up and situation.observation is None
+
+
+def _without(name: StepName, situation: Situation) -> Step:
+    """Do without a host that was given up; what was known of it last is said."""
+    told = situation.leave.message if situation.leave is not None else ""
+    return Step(name=name, reason=HOST_GIVEN_UP, message=f"{told} {situation.unknown_message}")
 
 
 def _hold(situation: Situation) -> Step:
@@ -250,6 +346,12 @@ def _is_admitted(sandbox: Sandbox, wanted: Wanted) -> bool:
         and accepted.observed_generation == sandbox.metadata.generation
         and sandbox.status.expires_at == wanted.expires_at
     )
+
+
+def _is_adopted(sandbox: Sandbox) -> bool:
+    """Tell whether what its provisioning had said was lost, and not asked for since."""
+    made = sandbox.status.condition("Provisioned")
+    return made is not None and made.reason == ADOPTED
 
 
 def _is_pending(sandbox: Sandbox, action: str) -> bool:

@@ -19,24 +19,30 @@ Design notes:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 from sandboxer.clock import Clock
 from sandboxer.engine import lifetime, record
+from sandboxer.engine.adopted import recalled
+from sandboxer.engine.breaker import Breakers, Way
+from sandboxer.engine.copies import host_of_copy, makes_from_nothing
 from sandboxer.engine.desired import with_secrets
 from sandboxer.engine.journal import Journal
 from sandboxer.engine.leasing import Leasing
+from sandboxer.engine.leaving import HOST_GIVEN_UP
+from sandboxer.engine.manifest import NOT_KEPT, manifest_of
 from sandboxer.engine.newhosts import NewHosts
 from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.plan import Situation, Step, next_step
 from sandboxer.engine.sight import Sight, require
 from sandboxer.errors import TransientError, Waiting
-from sandboxer.extension import Extension, Observation
+from sandboxer.extension import Extension, Instance, Observation
 from sandboxer.kinds.meta import FINALIZER, Key
 from sandboxer.kinds.sandbox import Sandbox
-from sandboxer.routing import NoFit, isolation_objection
+from sandboxer.routing import Choice, NoFit, isolation_objection
 from sandboxer.store import Cause, Store
 
 # Seconds an extension may take for one action. Generous: it covers a pull of several GB; it only
@@ -59,6 +65,9 @@ class Reconciler:
     extensions: Mapping[str, Extension]
     leasing: Leasing
     new_hosts: NewHosts
+    breakers: Breakers
+    silent: Collection[str]
+    """Names of hosts that this process has asked and that did not answer."""
     journal: Journal
     clock: Clock
 
@@ -73,18 +82,34 @@ class Reconciler:
         sandbox = self.store.get(Sandbox, key.name, key.namespace)
         if sandbox is None:
             return Done()
-        sight = Sight.of(sandbox, store=self.store, extensions=self.extensions)
+        sight = self._sight(sandbox)
         async with self.journal.recording(sandbox, "Observe"):
             situation = await self._observe(sight)
             step = next_step(situation)
             if step.name in JUDGED_BY_SIGHT and situation.observation is not None:
-                situation = sight.situation(await self._look(sight), now=self.clock.now())
+                seen, sight = await self._look(sight), self._sight(sandbox)
+                situation = sight.situation(seen, now=self.clock.now())
+                step = next_step(situation)
+            if makes_from_nothing(situation, step):
+                copy_on = await host_of_copy(sight, self.store, self.observer)
+                situation = replace(situation, copy_on=copy_on)
                 step = next_step(situation)
         return await self._act(sight, situation, step)
 
     async def failed(self, key: Key, error: TransientError) -> None:
         """Record an error that nobody expected."""
         await self.journal.record_unexpected(key, error)
+
+    def _sight(self, sandbox: Sandbox) -> Sight:
+        sight = Sight.of(sandbox, store=self.store, extensions=self.extensions)
+        elsewhere = self.leasing.elsewhere(sight) if sight.is_to_leave else None
+        host = sandbox.status.host
+        return replace(
+            sight,
+            elsewhere=elsewhere,
+            is_silent=host in self.silent,
+            boot_id=self.observer.boot_id(host),
+        )
 
     async def _observe(self, sight: Sight) -> Situation:
         now = self.clock.now()
@@ -103,12 +128,15 @@ class Reconciler:
         match step.name:
             case "Admit":
                 return await self._admit(sight)
-            case "Route":
-                return await self._route(sight)
+            case "Route" | "Reserve":
+                routes = step.name == "Route"
+                return await (self._route(sight) if routes else self._reserve(sight, step))
             case "Provision" | "Repair":
                 return await self._provision(sight, step, situation)
             case "WaitReady":
                 return await self._wait_ready(sight)
+            case "Recall":
+                return await self._recall(sight)
             case "Suspend" | "Resume":
                 return await self._switch(sight, step)
             case "Teardown" | "Relocate":
@@ -116,7 +144,7 @@ class Reconciler:
             case "Expire":
                 return await self._expire(sight, step)
             case "Forget":
-                return await self._forget(sight)
+                return await self._forget(sight, step)
             case _:
                 return await self._state(sight, situation, step)
 
@@ -134,37 +162,56 @@ class Reconciler:
 
     async def _route(self, sight: Sight) -> Done:
         async with self.leasing.alone():
-            sandbox, choice = sight.sandbox, self.leasing.choose(sight.known_wish)
+            sandbox, uid = sight.sandbox, sight.sandbox.metadata.uid
+            choice = self.leasing.kept(sight) or self.leasing.choose(sight.known_wish, uid)
             if isinstance(choice, NoFit):
                 async with self.journal.recording(sandbox, "Route"):
                     await self.new_hosts.make(sandbox, sight.known_wish)
-                choice = self.leasing.choose(sight.known_wish)
+                choice = self.leasing.choose(sight.known_wish, uid)
             if isinstance(choice, NoFit):
                 status = record.not_routed(sandbox, choice, self.clock.now())
-                return self._done(await self.journal.write(sandbox, status))
+                stored = await self.journal.write(sandbox, status)
+                return self._done(stored, after_s=self.breakers.next_trial_s(uid))
+            await self._enter(Way(choice.host, choice.extension), sandbox, sandbox)
             await self.journal.write(sandbox, record.routed(sandbox, choice, self.clock.now()))
+        return Done(after_s=0)
+
+    async def _reserve(self, sight: Sight, step: Step) -> Done:
+        async with self.leasing.alone():
+            place = self.leasing.elsewhere(sight)
+            if isinstance(place, Choice):
+                status = record.reserved(sight.sandbox, place, step, self.clock.now())
+                await self.journal.write(sight.sandbox, status)
         return Done(after_s=0)
 
     async def _provision(self, sight: Sight, step: Step, situation: Situation) -> Done:
         sandbox, now = sight.sandbox, self.clock.now()
-        if step.name == "Repair" and situation.observation is not None:
-            status = record.drifted(sandbox, step, situation.observation, now)
+        if situation.observation is not None:
+            status = record.noticed(sandbox, step, situation.observation, now)
             sandbox = sandbox.model_copy(update={"status": status})
-        instance = sight.instance
+        instance, way = sight.instance, _way(sight)
+        await self._enter(way, sight.sandbox, sandbox)
         sandbox = await self._intend(sight, sandbox, "Provision", step)
         async with self.journal.recording(sandbox, "Provision"):
-            session = await self.observer.session(sight.known_host)
-            told = with_secrets(instance, sandbox)
-            async with asyncio.timeout(ACTION_LIMIT_S):
-                result = await sight.known_extension.provision(session, told)
-            seen = await self._look(sight)
+            told = self._told(instance, sandbox)
+            with self.breakers.judging(way, instance.uid):
+                session = await self.observer.session(sight.known_host)
+                async with asyncio.timeout(ACTION_LIMIT_S):
+                    result = await sight.known_extension.provision(session, told)
+                seen = await self._look(sight)
             require(seen, "Starting", "Running", spec_hash=instance.spec_hash)
+        if result.lost:
+            # Told with the repair: it went between the look and the provision.
+            gone = record.missed(sandbox, result.lost, "Data is gone.", self.clock.now())
+            sandbox = sandbox.model_copy(update={"status": gone})
+        if not told.manifest:
+            result = replace(result, message=f"{result.message} {NOT_KEPT}".lstrip())
         objection = isolation_objection(sight.known_wish, result.isolation)
         if objection:
             status = record.too_weak(sandbox, result, objection, self.clock.now())
         else:
             status = record.provisioned(sandbox, result, instance.spec_hash, seen, self.clock.now())
-        await self.journal.write(sandbox, status)
+        await self.journal.write(sandbox, sight.dated(status))
         return Done(after_s=0)
 
     async def _wait_ready(self, sight: Sight) -> Done:
@@ -178,23 +225,37 @@ class Reconciler:
                 message = seen.message or "A health check has not passed yet."
                 raise Waiting(message, retry_after_s=1.0, reason="Starting")
         if seen.state == "Running" and seen.spec_hash == sight.instance.spec_hash:
-            await self.journal.write(sandbox, record.settled(sandbox, seen, self.clock.now()))
+            status = record.settled(sandbox, seen, self.clock.now())
+            await self.journal.write(sandbox, sight.dated(status))
+        return Done(after_s=0)
+
+    async def _recall(self, sight: Sight) -> Done:
+        sandbox = sight.sandbox
+        async with self.journal.recording(sandbox, "Recall"):
+            session = await self.observer.session(sight.known_host)
+            async with asyncio.timeout(CHECK_LIMIT_S):
+                result = await sight.known_extension.recall(session, sight.instance)
+        await self.journal.write(sandbox, recalled(sandbox, result, self.clock.now()))
         return Done(after_s=0)
 
     async def _switch(self, sight: Sight, step: Step) -> Done:
         suspending = step.name == "Suspend"
         action: record.Action = "Suspend" if suspending else "Resume"
+        way = _way(sight)
+        if not suspending:
+            await self._enter(way, sight.sandbox, sight.sandbox)
         sandbox = await self._intend(sight, sight.sandbox, action, step)
         async with self.journal.recording(sandbox, action):
-            session = await self.observer.session(sight.known_host)
             extension = sight.known_extension
-            told = sight.instance if suspending else with_secrets(sight.instance, sandbox)
-            async with asyncio.timeout(ACTION_LIMIT_S):
-                await (extension.suspend if suspending else extension.resume)(session, told)
-            seen = await self._look(sight)
+            told = sight.instance if suspending else self._told(sight.instance, sandbox)
+            with nullcontext() if suspending else self.breakers.judging(way, told.uid):
+                session = await self.observer.session(sight.known_host)
+                async with asyncio.timeout(ACTION_LIMIT_S):
+                    await (extension.suspend if suspending else extension.resume)(session, told)
+                seen = await self._look(sight)
             require(seen, *(("Suspended",) if suspending else ("Starting", "Running")))
         outcome = record.suspended if suspending else record.resumed
-        await self.journal.write(sandbox, outcome(sandbox, seen, self.clock.now()))
+        await self.journal.write(sandbox, sight.dated(outcome(sandbox, seen, self.clock.now())))
         return Done(after_s=0)
 
     async def _teardown(self, sight: Sight, step: Step) -> Done:
@@ -221,16 +282,26 @@ class Reconciler:
         )
         return Done(after_s=0)
 
-    async def _forget(self, sight: Sight) -> Done:
+    async def _forget(self, sight: Sight, step: Step) -> Done:
         kept = tuple(f for f in sight.sandbox.metadata.finalizers if f != FINALIZER)
-        await self.journal.set_finalizers(sight.sandbox, kept)
+        because = step.message if step.reason == HOST_GIVEN_UP else ""
+        await self.journal.set_finalizers(sight.sandbox, kept, because=because)
         return Done()
 
     async def _state(self, sight: Sight, situation: Situation, step: Step) -> Done:
         """Take a step that only says something."""
         sandbox, now = sight.sandbox, self.clock.now()
         status = record.said(sandbox, step, situation.observation, now)
+        status = sight.dated(status) if step.name == "Refresh" else status
         return self._done(await self.journal.write(sandbox, status), after_s=step.after_s)
+
+    async def _enter(self, way: Way, sandbox: Sandbox, noted: Sandbox) -> None:
+        """Let it act there next, or say why it is held back, with what was noted on it since it was read."""
+        try:
+            self.breakers.enter(way, sandbox.metadata.uid)
+        except Waiting as held:
+            await self.journal.write(sandbox, record.held_back(noted, held, self.clock.now()))
+            raise
 
     async def _intend(
         self, sight: Sight, sandbox: Sandbox, action: record.Action, step: Step
@@ -239,6 +310,11 @@ class Reconciler:
         status = record.intended(sandbox, action, step=step, hash_=hash_, now=now)
         # NOTE: compared with the sandbox as it was read, not as drift was noted on it.
         return await self.journal.intend(sight.sandbox, status)
+
+    def _told(self, instance: Instance, sandbox: Sandbox) -> Instance:
+        """Return what the extension is told to make, with what it keeps for the case of a loss."""
+        manifest = manifest_of(sandbox, self.store.signing_key)
+        return replace(with_secrets(instance, sandbox), manifest=manifest)
 
     async def _look(self, sight: Sight) -> Observation:
         uid = sight.sandbox.metadata.uid
@@ -251,3 +327,7 @@ class Reconciler:
             return Done(after_s=after_s)
         left_s = max(0.0, (moment - self.clock.now()).total_seconds())
         return Done(after_s=min(left_s, after_s if after_s is not None else left_s))
+
+
+def _way(sight: Sight) -> Way:
+    return Way(sight.known_host.metadata.name, sight.known_extension.name)

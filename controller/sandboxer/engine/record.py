@@ -8,11 +8,13 @@ compared by the store, so a pass that found nothing new writes nothing. `Ready`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sandboxer.engine.conditions import MAX_MESSAGE, Fact, kept, stated
+from sandboxer.engine.conditions import MAX_MESSAGE, Fact, Truth, kept, stated
+from sandboxer.engine.drift import differences, drift_message
+from sandboxer.engine.leaving import LEAVING
 from sandboxer.engine.plan import ISOLATION_TOO_WEAK, Step
 from sandboxer.errors import (
     InvalidSpecError,
@@ -22,7 +24,15 @@ from sandboxer.errors import (
     Waiting,
 )
 from sandboxer.extension import Observation, Provisioned
-from sandboxer.kinds.sandbox import Intention, Phase, Sandbox, SandboxStatus
+from sandboxer.kinds.sandbox import (
+    MAX_DIFFERENCES,
+    Destination,
+    Difference,
+    Intention,
+    Phase,
+    Sandbox,
+    SandboxStatus,
+)
 from sandboxer.routing import Choice, NoFit, Wish
 
 Action = Literal["Provision", "Suspend", "Resume", "Teardown"]
@@ -91,6 +101,7 @@ def routed(sandbox: Sandbox, choice: Choice, now: datetime) -> SandboxStatus:
         "Provisioned": _NOT_PROVISIONED,
         "Reconciling": Fact("True", "Routed", choice.reason),
         "Stalled": _NOT_STALLED,
+        **_has_left(sandbox),
     }
     return _say(moved, facts, now)
 
@@ -107,8 +118,46 @@ def not_routed(sandbox: Sandbox, no_fit: NoFit, now: datetime) -> SandboxStatus:
         "Routed": routed_,
         "Ready": Fact("False", routed_.reason, routed_.message),
         "Reconciling": Fact("True", routed_.reason, waits),
+        **_has_left(sandbox),
     }
     return _say(_homeless(sandbox), facts, now)
+
+
+def reserved(sandbox: Sandbox, choice: Choice, step: Step, now: datetime) -> SandboxStatus:
+    """State where it goes next; until that is done it stays, and the other place is kept for it."""
+    destination = Destination(
+        extension=choice.extension,
+        host=choice.host,
+        ports=dict(choice.ports),
+        reason=choice.reason[:MAX_MESSAGE],
+    )
+    message = f"{step.message} It moves to host {choice.host}."
+    facts = {LEAVING: Fact("True", "Moving", message)}
+    return _say(_changed_in(sandbox, destination=destination), facts, now)
+
+
+def stays(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
+    """State why it stays: it cannot leave now, or need not any more."""
+    truth: Truth = "False" if step.reason == "MayStay" else "True"
+    facts = {LEAVING: Fact(truth, step.reason, step.message)}
+    return _say(_changed_in(sandbox, destination=None), facts, now)
+
+
+def abandoned(sandbox: Sandbox, step: Step, now: datetime) -> SandboxStatus:
+    """State that its place is forgotten, unseen, for its host was given up."""
+    message = f"{step.message} It is made anew elsewhere, and what it held there is lost to it."
+    facts = {
+        **_has_left(sandbox),
+        LEAVING: Fact("False", step.reason, message),
+        "Routed": Fact("False", "Pending", message),
+        "Provisioned": Fact("False", step.reason, message),
+        "Ready": Fact("False", step.reason, message),
+        "Reconciling": Fact("True", step.reason, "It waits for another place."),
+        "Stalled": _NOT_STALLED,
+    }
+    gone = _homeless(sandbox)
+    others = (each for each in gone.status.conditions if each.type != "HostReachable")
+    return _say(_changed_in(gone, conditions=tuple(others)), facts, now)
 
 
 def intended(
@@ -149,7 +198,30 @@ def drifted(sandbox: Sandbox, step: Step, seen: Observation, now: datetime) -> S
     }
     if step.name == "Report":
         facts["Reconciling"] = Fact("False", step.reason, "Nothing is done about the drift now.")
-    return _say(_changed_in(sandbox, resources=seen.resources), facts, now)
+    noted = _changed_in(sandbox, resources=seen.resources, drift=differences(seen))
+    return _say(noted, facts, now)
+
+
+def noticed(sandbox: Sandbox, step: Step, seen: Observation, now: datetime) -> SandboxStatus:
+    """State before it is brought up what had drifted, or was lost while that is tried."""
+    if step.name == "Repair":
+        return drifted(sandbox, step, seen, now)
+    made = sandbox.status.spec_hash != ""
+    lost = [one for one in differences(seen) if one.data_lost and made]
+    return missed(sandbox, lost, drift_message(seen), now)
+
+
+def missed(
+    sandbox: Sandbox, lost: Iterable[Difference], message: str, now: datetime
+) -> SandboxStatus:
+    """State which data was lost besides what had drifted."""
+    known = {one.path for one in sandbox.status.drift}
+    more = [one for one in lost if one.path not in known]
+    if not more:
+        return sandbox.status
+    drift = (*more, *sandbox.status.drift)[:MAX_DIFFERENCES]
+    facts = {"Drifted": Fact("True", "Drift", message)}
+    return _say(_changed_in(sandbox, drift=drift), facts, now)
 
 
 def provisioned(
@@ -166,6 +238,7 @@ def provisioned(
         provisioned_at=now.replace(microsecond=0),
         resources=seen.resources,
         repairs=sandbox.status.repairs + (1 if sandbox.status.is_true("Drifted") else 0),
+        drift=(),
     )
     facts = {
         "Provisioned": Fact("True", "Provisioned", result.message or _MADE),
@@ -242,7 +315,7 @@ def settled(sandbox: Sandbox, seen: Observation, now: datetime) -> SandboxStatus
         facts["Drifted"] = kept(
             sandbox.status, "Drifted", Fact("False", "NoDrift", "What is there is what is wished.")
         )
-    settled_ = _changed_in(sandbox, intention=None, resources=seen.resources)
+    settled_ = _changed_in(sandbox, intention=None, resources=seen.resources, drift=())
     return _say(settled_, facts, now)
 
 
@@ -273,6 +346,14 @@ def waiting(
             "ReadyTimeout",
             f"It is not ready after {timeout_s:g} s, and is still watched. {waiting_.message}",
         )
+    return _say(sandbox, facts, now)
+
+
+def held_back(sandbox: Sandbox, held: Waiting, now: datetime) -> SandboxStatus:
+    """State that nothing is begun because its host fails others; what runs goes on running."""
+    facts = {"Reconciling": Fact("True", "Waiting", held.message)}
+    if not sandbox.status.is_true("Ready"):
+        facts["Ready"] = Fact("False", held.reason, held.message)
     return _say(sandbox, facts, now)
 
 
@@ -328,6 +409,10 @@ def said(  # noqa: PLR0911 - a table, one return a row
             return stalled(sandbox, step, now)
         case "Warn":
             return warned(sandbox, step, now)
+        case "Stay":
+            return stays(sandbox, step, now)
+        case "Abandon":
+            return abandoned(sandbox, step, now)
         case "Hold" if step.reason != "NotObserved":
             return held(sandbox, step, now)
         case "Report" if seen is not None:
@@ -369,14 +454,23 @@ def _homeless(sandbox: Sandbox) -> Sandbox:
         host="",
         ports={},
         placement_reason="",
+        boot_id="",
+        destination=None,
         intention=None,
         spec_hash="",
         handle={},
         resources=(),
+        drift=(),
         reachability=None,
         isolation=None,
         provisioned_at=None,
     )
+
+
+def _has_left(sandbox: Sandbox) -> dict[str, Fact]:
+    left = Fact("False", "Moved", f"It has left host {sandbox.status.host}.")
+    news = {LEAVING: left, "Suspended": _NOT_PROVISIONED, "Drifted": left}
+    return {type_: fact for type_, fact in news.items() if sandbox.status.is_true(type_)}
 
 
 def _fails_often(status: SandboxStatus) -> bool:

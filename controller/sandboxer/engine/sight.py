@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sandboxer.engine.desired import bare_instance, build_instance, resolve
+from sandboxer.engine.leaving import Leave, leave_of
 from sandboxer.engine.plan import ISOLATION_TOO_WEAK, Situation, Wanted, was_acted_on
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
 from sandboxer.extension import Extension, Instance, Observation
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.profile import Profile
-from sandboxer.kinds.sandbox import Sandbox
-from sandboxer.routing import Wish, isolation_objection, placement_objection
+from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
+from sandboxer.routing import Choice, NoFit, Wish, isolation_objection, placement_objection
 from sandboxer.store import Store
 
 CANNOT_OBSERVE = "CannotObserve"
@@ -33,6 +34,12 @@ class Sight:
     """By what it was placed, while that extension is loaded."""
     told: Instance | InvalidSpecError | None
     """What the extension is told; None as long as nothing is chosen."""
+    elsewhere: Choice | NoFit | None = None
+    """Another place, or why there is none, of a sandbox whose host is to be left."""
+    is_silent: bool = False
+    """Whether this process has asked its host, and it did not answer."""
+    boot_id: str = ""
+    """Boot its host is in, as the newest probe found; empty before the first."""
 
     @classmethod
     def of(cls, sandbox: Sandbox, *, store: Store, extensions: Mapping[str, Extension]) -> Sight:
@@ -52,8 +59,13 @@ class Sight:
         if extension is not None and (told is None or isinstance(told, InvalidSpecError)):
             # What is there can be taken away even when the document makes no sense any more.
             bare = bare_instance(sandbox, extension=extension, environment=store.environment)
-            told = told if isinstance(told, InvalidSpecError) and not _leaving(sandbox) else bare
+            told = told if isinstance(told, InvalidSpecError) and not _is_going(sandbox) else bare
         return cls(sandbox=sandbox, wish=wish, host=host, extension=extension, told=told)
+
+    @property
+    def is_to_leave(self) -> bool:
+        """Tell whether its host is to be left, and it does not go anyway."""
+        return self._leave() is not None and not _is_going(self.sandbox)
 
     @property
     def known_wish(self) -> Wish:
@@ -98,6 +110,10 @@ class Sight:
             and self.host.status.is_true("Reachable")
         )
 
+    def dated(self, status: SandboxStatus) -> SandboxStatus:
+        """Return a status that says everything is as wished, with the boot its host is in."""
+        return status.model_copy(update={"boot_id": self.boot_id or status.boot_id})
+
     def situation(
         self, observation: Observation | None, *, now: datetime, unknown: str = ""
     ) -> Situation:
@@ -117,7 +133,14 @@ class Sight:
             observation=observation,
             unknown_reason=reason,
             unknown_message=message,
+            leave=self._leave(),
+            boot_id=self.boot_id,
         )
+
+    def _leave(self) -> Leave | None:
+        if self.host is None or self.host.spec.drain == "Keep":
+            return None
+        return leave_of(self.host, self.elsewhere, is_silent=self.is_silent)
 
     def _wanted(self) -> Wanted | InvalidSpecError:
         if isinstance(self.wish, InvalidSpecError):
@@ -185,7 +208,7 @@ def _told(
         return error
 
 
-def _leaving(sandbox: Sandbox) -> bool:
+def _is_going(sandbox: Sandbox) -> bool:
     return sandbox.metadata.deletion_timestamp is not None
 
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sandboxer.engine.leaving import HOST_GIVEN_UP
 from sandboxer.engine.observer import Observer
 from sandboxer.engine.placements import Placed, placed_from
 from sandboxer.errors import SandboxerError, TerminalError, TransientError, Waiting
@@ -29,13 +30,19 @@ from sandboxer.extension import (
 )
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import Key
-from sandboxer.store import EventRecorder, KeyLocks, Store
+from sandboxer.store import Cause, EventRecorder, KeyLocks, News, Remains, Store
 
 # Seconds one removal may take; it kills and deletes, and waits for nobody.
 REAP_LIMIT_S = 120.0
 
 # Seconds until something is tried again that another pass is working on.
 BUSY_DELAY_S = 1.0
+
+REAPING = "Reaping"
+"""Reason of what a sandbox's story says before its remains on a host are taken away."""
+
+REAPED = "Reaped"
+"""Reason of what it says when that is done."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +72,13 @@ class Stale:
     @property
     def contents(self) -> str:
         """What it consists of, as words (`2 container, 1 workspace`)."""
-        counted = Counter(resource.kind for resource in self.seen.resources)
-        return ", ".join(f"{number} {kind}" for kind, number in counted.items()) or "nothing listed"
+        return contents(self.seen)
+
+
+def contents(seen: Observation) -> str:
+    """Return what something consists of, as words (`2 container, 1 workspace`)."""
+    counted = Counter(resource.kind for resource in seen.resources)
+    return ", ".join(f"{number} {kind}" for kind, number in counted.items()) or "nothing listed"
 
 
 def owners(store: Store, uids: Collection[str]) -> dict[str, Placed]:
@@ -96,7 +108,9 @@ def judge(
         # Another extension's, which knows what it means.
         return None
     if owner is None:
-        key = Key("Sandbox", labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_NAME, ""))
+        names = (labels.get(label, "") for label in (LABEL_NAMESPACE, LABEL_NAME))
+        # NOTE: a host may write what is no text; locks and the store take text only.
+        key = Key("Sandbox", *(name.encode("utf-8", "replace").decode() for name in names))
         evidence = "No sandbox of the store has its uid."
         return Stale(extension=extension, seen=seen, why="NoSandbox", key=key, evidence=evidence)
     if (owner.host, owner.extension) == (host.metadata.name, extension):
@@ -124,6 +138,22 @@ def stale_of(store: Store, host: Host, seen: Collection[Observation]) -> list[St
         stale = judge(each, extension=extension, host=host, owner=owner, home=home)
         found += [stale] if stale is not None else []
     return found
+
+
+async def remembers(store: Store, stale: Stale, host: Host) -> bool:
+    """
+    Tell whether the store knows why something stale lies on a host.
+
+    A sandbox that is gone has left a tombstone. One that lives has left a place without a look at
+    it only when its host was given up; else the copy is news to the store, and may be the newer one.
+    """
+    if stale.why == "NoSandbox":
+        return bool(await store.tombstones(uid=stale.uid, limit=1))
+    story = await store.transitions(stale.uid)
+    here = [each for each in story if each.evidence.get("host") == host.metadata.name]
+    # NOTE: a removal that was begun and not ended explains it as little as nothing does.
+    told = [each.reason for each in here if each.reason != REAPING]
+    return told[-1:] == [HOST_GIVEN_UP]
 
 
 def _doubt(owner: Placed, host: Host, home: Host | None) -> str:
@@ -169,7 +199,7 @@ class Reaper:
         self._locks = locks
         self._events = events
 
-    async def reap(self, stale: Stale, host: Host, *, because: str) -> bool:
+    async def reap(self, stale: Stale, host: Host, *, because: str, cause: Cause) -> bool:
         """
         Take something away if it is stale still.
 
@@ -177,6 +207,7 @@ class Reaper:
             stale: As judged before.
             host: Where.
             because: What led to this, as a sentence, for the record.
+            cause: Who wants it.
 
         Returns:
             Whether it was taken away; otherwise it is gone, or belongs there now.
@@ -194,7 +225,12 @@ class Reaper:
                 return False
             if found.objection:
                 raise TerminalError(f"{stale.uid}: {found.objection}", reason="MayBeOurs")
+            # NOTE: before it is done, so that a process that dies meanwhile leaves a trace.
+            begun = f"What host {host.metadata.name} has of it is taken away. {found.evidence}"
+            await self._remark(found, host, cause, REAPING, begun)
             await self._remove(found, host)
+            ended = f"Nothing of it is left on host {host.metadata.name}."
+            await self._remark(found, host, cause, REAPED, ended)
         message = (
             f"{found.extension} removed what was there of {_name(found.key)} (uid {found.uid}): "
             f"{found.contents}. {found.evidence} {because}"
@@ -209,6 +245,16 @@ class Reaper:
         )  # fmt: skip
         await self._events.record(host, "OrphanReaped", message)
         return True
+
+    async def _remark(
+        self, found: Stale, host: Host, cause: Cause, reason: str, message: str
+    ) -> None:
+        """Add it to the story of its sandbox."""
+        place = {"host": host.metadata.name, "extension": found.extension}
+        evidence = {**place, "resources": found.contents}
+        remains = Remains(uid=found.uid, key=found.key, **place)
+        news = News(reason=reason, message=message, evidence=evidence)
+        await self._store.remark(remains, news, cause=cause)
 
     async def _judged_again(self, stale: Stale, host: Host) -> Stale | None:
         seen = await self._observer.refresh(stale.extension, host, stale.uid)
@@ -227,20 +273,18 @@ class Reaper:
         extension = self._extensions[stale.extension]
         session = await self._observer.session(host)
         try:
-            async with asyncio.timeout(REAP_LIMIT_S):
+            async with asyncio.timeout(REAP_LIMIT_S) as limit:
                 await extension.reap(session, self._store.environment, stale.uid)
         except (SandboxerError, Waiting):
             raise
-        except TimeoutError as error:
-            raise TransientError(
-                f"{stale.extension} did not remove {stale.uid} within {REAP_LIMIT_S:g} s.",
-                reason="ReapTimeout",
-            ) from error
-        except Exception as bug:
+        except Exception as error:
+            if limit.expired():
+                message = f"{stale.extension} did not remove {stale.uid} within {REAP_LIMIT_S:g} s."
+                raise TransientError(message, reason="ReapTimeout") from error
             # NOTE: a bug of one extension is not a host that does not answer.
             _log.exception("an extension could not reap", extra={"extension": stale.extension})
-            message = f"An unexpected {type(bug).__name__} stopped {stale.extension}: {bug}"
-            raise TransientError(message, reason="UnexpectedError") from bug
+            message = f"An unexpected {type(error).__name__} stopped {stale.extension}: {error}"
+            raise TransientError(message, reason="UnexpectedError") from error
         left = await self._observer.refresh(stale.extension, host, stale.uid)
         if left.state != "Absent":
             raise TransientError(

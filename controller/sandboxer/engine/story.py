@@ -15,14 +15,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sandboxer.engine import lifetime
+from sandboxer.engine.breaker import ACTIONS_FAIL
 from sandboxer.engine.conditions import restated
+from sandboxer.engine.disk import DISK_PRESSURE
+from sandboxer.engine.drift import drift_evidence, loss
 from sandboxer.engine.evidence import evidence_of
+from sandboxer.engine.leaving import HOST_GIVEN_UP, LEAVING
+from sandboxer.engine.plan import COPY_ELSEWHERE, HOST_REBOOTED
 from sandboxer.kinds.host import Host, HostStatus
-from sandboxer.kinds.meta import Status
+from sandboxer.kinds.meta import Condition, Status
 from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
 from sandboxer.store import News
 
 _DRIFT_ANSWERS = {
+    COPY_ELSEWHERE: "It is not made a second time.",
+    HOST_REBOOTED: "It is repaired now.",
     "Drift": "It is repaired now.",
     "DriftReported": "It is left as it is, as spec.driftPolicy asks.",
     "RepairPostponed": "It was repaired often; the next repair waits a little.",
@@ -86,15 +93,45 @@ def host_news(host: Host, after: HostStatus) -> list[News]:
     if reachable is not None and reachable.status == "False":
         return [News(reason=reachable.reason, message=reachable.message, type="Warning")]
     ready = restated(host.status, after, "Ready")
-    news = []
+    news = _of_host(host, after)
     if reachable is not None and host.status.condition("Reachable") is not None:
         news.append(News(reason="HostBack", message="It answers again."))
+    elif ready is not None and ready.status == "True" and _failed_actions(host.status):
+        news.append(News(reason="ActionsWork", message=f"Actions succeed again. {ready.message}"))
     elif ready is not None and ready.status == "True":
         news.append(News(reason="Ready", message=f"It answers. {ready.message}"))
+    news += _disk_news(host.status, after)
     if ready is not None and ready.status == "False":
         cordoned = ready.reason == "Unschedulable"
         type_: Literal["Normal", "Warning"] = "Normal" if cordoned else "Warning"
         news.append(News(reason=ready.reason, message=ready.message, type=type_))
+    return news
+
+
+def _disk_news(before: HostStatus, after: HostStatus) -> list[News]:
+    """Tell that a disk is full, and that there is room again; which one it is may change meanwhile."""
+    disk, was_full = after.condition(DISK_PRESSURE), before.is_true(DISK_PRESSURE)
+    if disk is not None and disk.status == "True" and not was_full:
+        return [News(reason=DISK_PRESSURE, message=disk.message, type="Warning")]
+    if disk is not None and disk.status == "False" and was_full:
+        return [News(reason="DiskHasRoom", message=disk.message)]
+    return []
+
+
+def _failed_actions(status: HostStatus) -> bool:
+    ready = status.condition("Ready")
+    return ready is not None and ready.reason == ACTIONS_FAIL
+
+
+def _of_host(host: Host, after: HostStatus) -> list[News]:
+    """Tell that it was started anew, or that nothing is left on it."""
+    news, before = [], host.status.facts.boot_id
+    if before and after.facts.boot_id not in ("", before):
+        message = f"It was started anew: its boot id is {after.facts.boot_id}, and was {before}."
+        news.append(News(reason=HOST_REBOOTED, message=message, type="Warning"))
+    drained = restated(host.status, after, "Drained")
+    if drained is not None and drained.status == "True":
+        news.append(News(reason="Drained", message=drained.message))
     return news
 
 
@@ -119,7 +156,8 @@ def _accepted(scene: _Scene) -> News | None:
 def _routed(scene: _Scene) -> News | None:
     before, after = scene.before, scene.after
     if after.is_true("Routed") and (before.host, before.extension) != (after.host, after.extension):
-        return News(reason="Routed", message=f"It is placed: {after.placement_reason}")
+        message, evidence = f"It is placed: {after.placement_reason}", {"host": after.host}
+        return News(reason="Routed", message=message, evidence=evidence)
     routed = restated(before, after, "Routed")
     if routed is None or routed.status != "False" or routed.reason == "Pending":
         return None
@@ -138,11 +176,34 @@ def _host(scene: _Scene) -> News | None:
 
 
 def _drifted(scene: _Scene) -> News | None:
-    if not scene.became("Drifted"):
+    """Tell what drifted, and tell it again when something else has."""
+    other = scene.after.drift != scene.before.drift
+    if not scene.after.is_true("Drifted") or not (scene.became("Drifted") or other):
         return None
     answer = _DRIFT_ANSWERS.get(scene.reason("Drifted"), "")
-    message = f"{scene.message('Drifted')} {answer}".rstrip()
-    return News(reason="Drifted", message=message, type="Warning", evidence=scene.evidence)
+    message = " ".join(filter(None, (scene.message("Drifted"), loss(scene.after), answer)))
+    evidence = {**scene.evidence, **drift_evidence(scene.after)}
+    reason = HOST_REBOOTED if scene.reason("Drifted") == HOST_REBOOTED else "Drifted"
+    return News(reason=reason, message=message, type="Warning", evidence=evidence)
+
+
+def _leaving(scene: _Scene) -> News | None:
+    """Tell that it is to leave its host, and why it does not; that it has left, its new place tells."""
+    leaving = restated(scene.before, scene.after, LEAVING) or _given_up_again(scene)
+    if leaving is None or leaving.reason == "Moved":
+        return None
+    is_bad = leaving.reason in ("NoOtherPlace", HOST_GIVEN_UP)
+    type_: Literal["Normal", "Warning"] = "Warning" if is_bad else "Normal"
+    host = {"host": scene.before.host}
+    return News(reason=leaving.reason, message=leaving.message, type=type_, evidence=host)
+
+
+def _given_up_again(scene: _Scene) -> Condition | None:
+    """Return what is said when another host of it is given up; only the words are other ones."""
+    before, after = scene.before.condition(LEAVING), scene.after.condition(LEAVING)
+    if before is None or after is None or after.reason != HOST_GIVEN_UP:
+        return None
+    return after if after.message != before.message else None
 
 
 def _begun(scene: _Scene) -> News | None:
@@ -174,19 +235,30 @@ def _made(scene: _Scene) -> News | None:
     if not after.is_true("Provisioned"):
         return None
     if scene.before.is_true("Drifted"):
-        message = f"What had drifted was put right; it was repair number {after.repairs}."
-        return News(reason="Repaired", message=message)
+        return _repaired(scene)
     kinds = Counter(resource.kind for resource in after.resources)
     made = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing of its own"
     message = f"{scene.message('Provisioned')} On {scene.place}: {made}."
     return News(reason="Provisioned", message=message)
 
 
+def _repaired(scene: _Scene) -> News:
+    message = f"What had drifted was put right; it was repair number {scene.after.repairs}."
+    lost = loss(scene.before)
+    return News(
+        reason="Repaired",
+        message=f"{message} {lost} It was made anew without it." if lost else message,
+        type="Warning" if lost else "Normal",
+        evidence=drift_evidence(scene.before),
+    )
+
+
 def _rested(scene: _Scene) -> News | None:
     if scene.became("Suspended"):
         return News(reason="Suspended", message="It is at rest, and its workspace is kept.")
     suspended = restated(scene.before, scene.after, "Suspended")
-    if suspended is None or not scene.before.is_true("Suspended"):
+    moved = scene.after.host != scene.before.host
+    if suspended is None or moved or not scene.before.is_true("Suspended"):
         return None
     return News(reason="Resumed", message=f"It runs again on {scene.place}.")
 
@@ -268,6 +340,6 @@ def _torn_down(scene: _Scene) -> News | None:
 
 
 _CHAPTERS: tuple[Callable[[_Scene], News | None], ...] = (
-    _accepted, _routed, _host, _drifted, _begun, _made, _rested, _ready, _waiting, _failed,
+    _accepted, _routed, _host, _leaving, _drifted, _begun, _made, _rested, _ready, _waiting, _failed,
     _expires_soon, _expired, _torn_down,
 )  # fmt: skip

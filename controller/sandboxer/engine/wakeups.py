@@ -187,11 +187,13 @@ class Wakeups:
                 self.wake([Key("Host", "", placed.host)])
 
     def _left(self, host: str) -> None:
-        """There is room on a host: for those that wait, and for its own deletion."""
-        self.wake(self._placements.unrouted(), trigger="room")
+        """There is room on a host: for those that wait, its own deletion, or the end of its drain."""
+        self.wake(self._placements.seeking(), trigger="room")
         key = Key("Host", "", host)
         entry = self._store.entry(key)
-        if entry is not None and entry.deleting:
+        if entry is None:
+            return
+        if entry.deleting or (_is_drained(entry) and not self._placements.on_host(host)):
             self.wake([key])
 
     def _host_changed(self, change: Change) -> None:
@@ -207,7 +209,7 @@ class Wakeups:
         else:
             self._hosts[name] = fingerprint
         self.wake(self._placements.on_host(name), trigger="host")
-        self.wake(self._placements.unrouted(), trigger="host")
+        self.wake(self._placements.seeking(), trigger="host")
 
     def _is_wanted(self, key: Key) -> bool:
         """Tell whether this process works on a key: it wants it, or the pool that it belongs to."""
@@ -237,6 +239,10 @@ def _trigger(before: Placed | None, placed: Placed) -> str:
 
 def _generation(entry: Entry) -> tuple[str, int, bool]:
     return entry.uid, entry.generation, entry.deleting
+
+
+def _is_drained(entry: Entry) -> bool:
+    return bool(json.loads(entry.body)["spec"].get("drain", "Keep") != "Keep")
 
 
 def _host_fingerprint(entry: Entry) -> object:

@@ -22,6 +22,8 @@ ADDRESS_PATTERN = r"^[A-Za-z0-9:]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?$"
 USER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
 ABSOLUTE_PATH_PATTERN = r"^/[A-Za-z0-9_][A-Za-z0-9_./+-]{0,1000}$"
 SSH_ALIAS_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
+# What a name of an image consists of, and the signs of a pattern.
+IMAGE_GLOB_PATTERN = r"^[A-Za-z0-9*?\[][A-Za-z0-9._/:@*?\[\]!-]{0,254}$"
 HOST_KEY_PATTERN = r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]{16,2048}$"
 
 
@@ -50,6 +52,34 @@ class Capacity(Model):
 
     sandboxes: Annotated[int, Field(ge=0, le=100_000)] = 1000
     """Sandboxes placed at the same time."""
+
+
+class DiskLimits(Model):
+    """When a disk counts as full, and what may be removed then."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "self.lowWatermark < self.highWatermark", "lowWatermark must be below highWatermark"
+        )
+    )
+
+    high_watermark: Annotated[int, Field(ge=1, le=99)] = 85
+    """Percent in use from which nothing new is placed here."""
+    low_watermark: Annotated[int, Field(ge=0, le=98)] = 80
+    """Percent in use at which that ends, and down to which images are removed."""
+    prune: Literal["Never", "Unused"] = "Never"
+    """`Unused`: above the high watermark remove images that no container uses, whoever fetched them."""
+    keep_images: Annotated[
+        tuple[Annotated[str, Field(pattern=IMAGE_GLOB_PATTERN)], ...], Field(max_length=100)
+    ] = ()
+    """Images that are never removed, as names or patterns: `docker.io/library/debian:12`, `ghcr.io/acme/*`. Without a tag every tag is meant."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DiskLimits:
+        if self.low_watermark >= self.high_watermark:
+            msg = "lowWatermark must be below highWatermark"
+            raise ValueError(msg)
+        return self
 
 
 class HostSpec(Model):
@@ -90,8 +120,17 @@ class HostSpec(Model):
     """Ports that may be leased to sandboxes."""
     probe_interval: Duration = Duration("15s")
     """Time between two probes."""
+    disk: DiskLimits = DiskLimits()
+    """When its disks count as full, and what is done about it."""
     unschedulable: bool = False
     """Keep what runs, place nothing new."""
+    drain: Literal["Keep", "Move", "GiveUp"] = "Keep"
+    """What becomes of the sandboxes here. `Move`: each is made anew on another host that fits, and what its workspace held is lost. `GiveUp`: besides, while the host does not answer they forget it. Nothing new is placed here with either."""
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether anything new may be placed here, as far as people say."""
+        return not self.unschedulable and self.drain == "Keep"
 
     @model_validator(mode="after")
     def _reachable(self) -> HostSpec:
@@ -127,6 +166,8 @@ class HostFacts(Model):
     engine: Literal["", "docker", "podman"] = ""
     """Container engine that answers; empty when there is none."""
     engine_version: str = ""
+    engine_store: str = ""
+    """Directory in which the engine keeps images and containers; empty when it does not say."""
     engine_socket: str = ""
     """Unix socket of the engine's REST API; empty when it has to be asked by command."""
     compose_command: tuple[str, ...] = ()
@@ -149,11 +190,15 @@ class HostLoad(Model):
     disk_total_bytes: int = 0
     """Size of the file system of the work root."""
     disk_free_bytes: int = 0
+    """Of these, what is free to the login's user."""
+    store_disk_total_bytes: int = 0
+    """Size of the file system of the engine's store; 0 when it is not known."""
+    store_disk_free_bytes: int = 0
     uptime_s: float = 0.0
 
 
 class HostStatus(Status):
-    """Observed state. Conditions: Reachable, Ready."""
+    """Observed state. Conditions: Reachable, Ready, DiskPressure, Drained."""
 
     facts: HostFacts = HostFacts()
     """What the machine is."""
@@ -166,7 +211,7 @@ class HostStatus(Status):
     resources: int = 0
     """Things carrying our label seen here."""
     last_probe_time: Timestamp | None = None
-    """A recent successful probe; live values: `sandboxer inspect host`."""
+    """A recent successful probe, the last one while it does not answer; live values: `sandboxer inspect host`."""
     round_trip_ms: float = 0.0
     """Duration of that probe as the controller saw it."""
 
@@ -177,6 +222,7 @@ class Host(Resource):
     plural: ClassVar[str] = "hosts"
     short_names: ClassVar[tuple[str, ...]] = ("sbxhost",)
     namespaced: ClassVar[bool] = False
+    signed_field: ClassVar[str] = "drain"
     columns: ClassVar[tuple[Column, ...]] = (
         Column(name="Address", json_path=".spec.address"),
         Column(name="Reachable", json_path='.status.conditions[?(@.type=="Reachable")].status'),

@@ -30,7 +30,7 @@ class FoundSandbox(Model):
     objection: str = ""
     """Why it is not removed nevertheless, as a sentence."""
     remembered: bool = True
-    """Whether the store knows that sandbox, living or gone; if not, the controller leaves it alone."""
+    """Whether the store knows why it is there; if not, the controller leaves it alone."""
 
 
 class Reaping(Model):

@@ -26,6 +26,9 @@ FINALIZER = f"{GROUP}/teardown"
 LABEL_SOURCE: Final = f"{GROUP}/source"
 """Label: id of the source that applies this object, and that alone may prune it."""
 
+ANNOTATION_SIGNED: Final = f"{GROUP}/signed"
+"""Annotation: who gave `Resource.signed_field` its value, and when; written by the store only."""
+
 # RFC 1123 subdomain, as Kubernetes checks metadata.name; 63 instead of 253 characters because
 # names become parts of labels and paths.
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
@@ -223,6 +226,8 @@ class Resource(Model):
     columns: ClassVar[tuple[Column, ...]] = ()
     scale: ClassVar[ScalePaths | None] = None
     """Set by kinds that can be scaled (`kubectl scale`)."""
+    signed_field: ClassVar[str] = ""
+    """Field of spec of which the store notes in `ANNOTATION_SIGNED` who changed it last."""
 
     api_version: str
     kind: str

@@ -32,6 +32,9 @@ DEFAULT_PROFILE = "profile.sandbox-canary"
 
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 
+MAX_DIFFERENCES = 16
+"""Differences kept of one drift: what a person reads, and 4 KiB of status at most."""
+
 EnvName = Annotated[str, Field(pattern=ENV_NAME_PATTERN)]
 IsolationLevel = Literal["none", "namespace", "container", "vm"]
 """How far a sandbox is kept from its host, weakest first."""
@@ -252,6 +255,27 @@ class ResourceSeen(Model):
     """How it ended, of a program that does not run and whose backend says it."""
 
 
+def _is_false(value: object) -> bool:
+    return not value
+
+
+class Difference(Model):
+    """One thing that left the wanted state by itself."""
+
+    path: str
+    """What: `containers/app/memory`, `volumes/data`, `workspace`, `state`."""
+    wanted: str
+    """How it should be, in the backend's words."""
+    seen: str
+    """How it is."""
+    data_lost: Annotated[bool, Field(exclude_if=_is_false)] = False
+    """Whether what it held is gone, so that a repair makes it anew without it."""
+
+    def __str__(self) -> str:
+        """Return it as a line of a diff: `containers/app/memory: 64 MiB -> 128 MiB`."""
+        return f"{self.path}: {self.wanted} -> {self.seen}"
+
+
 class Tunnel(Model):
     """A reverse tunnel by which a machine is reached; somebody else keeps it up."""
 
@@ -291,8 +315,19 @@ class IsolationSeen(Model):
     """By what means, and what is not enforced, as a sentence."""
 
 
+class Destination(Model):
+    """Another place, set aside before a sandbox leaves the one it has."""
+
+    extension: str
+    host: str
+    ports: dict[str, int] = {}
+    """Host ports leased there, by port name."""
+    reason: str = ""
+    """Why this one, and why not the others."""
+
+
 class SandboxStatus(Status):
-    """Observed state. Conditions: Accepted, Routed, Provisioned, Ready, HostReachable, Drifted, Suspended, Expired, Stalled, Reconciling."""
+    """Observed state. Conditions: Accepted, Routed, Provisioned, Ready, HostReachable, Drifted, Leaving, Suspended, Expired, Stalled, Reconciling."""
 
     phase: Phase = "Pending"
     """Derived from the conditions, for people only."""
@@ -302,6 +337,10 @@ class SandboxStatus(Status):
     """Host that was chosen; empty for an extension that needs none."""
     placement_reason: str = ""
     """Why this extension and host, and why not the others."""
+    boot_id: str = ""
+    """Boot of the host in which it was last seen as wished; another one there means a reboot."""
+    destination: Destination | None = None
+    """Where it goes next; absent while it stays."""
     intention: Intention | None = None
     """The side effect under way; absent when none is."""
     spec_hash: str = ""
@@ -322,6 +361,11 @@ class SandboxStatus(Status):
     """When provisioning last succeeded."""
     repairs: int = 0
     """How often drift was repaired."""
+    drift: Annotated[
+        tuple[Difference, ...],
+        Field(max_length=MAX_DIFFERENCES, json_schema_extra=list_map("path")),
+    ] = ()
+    """What is not as it should be, while the condition Drifted holds; the first of many."""
 
 
 class Sandbox(Resource):

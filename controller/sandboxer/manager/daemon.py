@@ -16,7 +16,7 @@ from sandboxer.api.app import create_app
 from sandboxer.api.server import APIServer, Endpoint, Exposure, open_endpoint
 from sandboxer.api.tokens import TokenFile
 from sandboxer.clock import Clock
-from sandboxer.errors import ConflictError, TerminalError
+from sandboxer.errors import ConflictError, SandboxerError, TerminalError
 from sandboxer.manager.builtins import builtin_resources, register_builtins
 from sandboxer.manager.engine import running
 from sandboxer.sinks.configuration import configured_sinks
@@ -227,4 +227,8 @@ class Daemon:
                     await self._stopping.wait()
             if self._stopping.is_set():
                 return
-            await self._manager.store.compact()
+            try:
+                await self._manager.store.compact()
+            except SandboxerError as error:
+                # A store that is locked, or full, for a moment; the next time does this one's work.
+                logger.warning("The store cannot be compacted", extra={"error": str(error)})

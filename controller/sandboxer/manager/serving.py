@@ -12,6 +12,7 @@ from sandboxer.api.private import served_privately
 from sandboxer.manager.manager import Manager
 
 if TYPE_CHECKING:
+    from sandboxer.engine.adoption import Adoption
     from sandboxer.engine.inside import Inside
     from sandboxer.engine.observer import HostReport
     from sandboxer.extension import Capability, Observation
@@ -41,6 +42,11 @@ class LateEntrance:
     async def reap(self, host: Host, uid: str, *, extension: str, by: str) -> bool:
         """Do as `sandboxer.engine.inside.Entrance.reap`."""
         return await self._manager.entrance.reap(host, uid, extension=extension, by=by)
+
+    @property
+    def adoption(self) -> Adoption:
+        """The one of `sandboxer.engine.inside.Entrance`."""
+        return self._manager.entrance.adoption
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from sandboxer.routing.choose import (
     isolation_objection,
     lease_ports,
     placement_objection,
+    still_fits,
 )
 from sandboxer.routing.wish import Candidate, Wish
 
@@ -23,4 +24,5 @@ __all__ = [
     "isolation_objection",
     "lease_ports",
     "placement_objection",
+    "still_fits",
 ]

@@ -9,7 +9,7 @@ nothing fits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sandboxer.extension import Extension, Inputs
 from sandboxer.kinds.host import Host, PortRange
@@ -27,9 +27,13 @@ class Place:
 
     host: Host
     sandboxes: int = 0
-    """Sandboxes placed there."""
+    """Sandboxes placed there, and those that come next."""
     leased_ports: frozenset[int] = frozenset()
     """Host ports leased to them."""
+    failing: Mapping[str, str] = field(default_factory=dict)
+    """By extension whose actions keep failing there: why, as a sentence."""
+    open_to: frozenset[str] = frozenset()
+    """Those of them that the sandbox may try nevertheless, when nothing else fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,16 @@ def choose(
         places: All hosts, in any order.
         default_host: Taken when neither wish nor inputs name a host (`SANDBOXER_HOST`).
     """
+    found = _choose(wish, places, default_host=default_host, last_resort=False)
+    if isinstance(found, Choice) or not any(place.open_to for place in places):
+        return found
+    trial = _choose(wish, places, default_host=default_host, last_resort=True)
+    return trial if isinstance(trial, Choice) else found
+
+
+def _choose(
+    wish: Wish, places: Sequence[Place], *, default_host: str | None, last_resort: bool
+) -> Choice | NoFit:
     objections: list[str] = []
     unprobed: set[str] = set()
     by_load = sorted(places, key=lambda place: (place.sandboxes, place.host.metadata.name))
@@ -89,13 +103,36 @@ def choose(
         for place in by_load:
             if wanted_host is not None and place.host.metadata.name != wanted_host:
                 continue
-            judged = _judge(wish, candidate, place)
+            judged = _judge(wish, candidate, place, last_resort=last_resort)
             if isinstance(judged, Choice):
                 return _explained(judged, objections)
             objections.append(judged)
             if _is_selected(wish, candidate, place.host) and _is_unprobed(place.host):
                 unprobed.add(place.host.metadata.name)
     return NoFit(objections=tuple(objections), unprobed=tuple(sorted(unprobed)))
+
+
+def still_fits(
+    wish: Wish, choice: Choice, place: Place, *, default_host: str | None = None
+) -> bool:
+    """
+    Tell whether what was chosen before, and counts in *place*, would fit as well today.
+
+    Args:
+        wish: What is asked for now.
+        choice: What was set aside for it.
+        place: The host of that choice.
+        default_host: As for `choose`.
+    """
+    candidate = wish.candidate(choice.extension)
+    if candidate is None or candidate_objection(wish, candidate):
+        return False
+    if (wish.placement.host or candidate.host or default_host) not in (None, choice.host):
+        return False
+    others = place.leased_ports - frozenset(choice.ports.values())
+    without = replace(place, sandboxes=max(0, place.sandboxes - 1), leased_ports=others)
+    named = choice.ports.keys() == {port.name for port in wish.ports}
+    return named and isinstance(_judge(wish, candidate, without, last_resort=False), Choice)
 
 
 def candidate_objection(wish: Wish, candidate: Candidate) -> str:
@@ -164,7 +201,7 @@ def _host_missing(wanted_host: str | None, places: Sequence[Place]) -> str:
     return "" if wanted_host in (None, *names) else f"There is no host {wanted_host}."
 
 
-def _judge(wish: Wish, candidate: Candidate, place: Place) -> Choice | str:
+def _judge(wish: Wish, candidate: Candidate, place: Place, *, last_resort: bool) -> Choice | str:
     host = place.host
     label = f"{candidate.name} on {host.metadata.name}"
     if not _is_selected(wish, candidate, host):
@@ -172,6 +209,9 @@ def _judge(wish: Wish, candidate: Candidate, place: Place) -> Choice | str:
     objection = _host_objection(place)
     if objection:
         return f"{label}: {objection}"
+    failing = place.failing.get(candidate.name, "")
+    if failing and not (last_resort and candidate.name in place.open_to):
+        return f"{label}: {failing}"
     assert candidate.extension is not None
     assert candidate.inputs is not None
     answer = _offer(wish, candidate.extension, candidate.inputs, host)
@@ -181,21 +221,26 @@ def _judge(wish: Wish, candidate: Candidate, place: Place) -> Choice | str:
     if leases is None:
         ports = host.spec.port_range
         return f"{label}: no port between {ports.first} and {ports.last} is free."
-    reason = f"{label}: {answer.reason}"
+    tries = " Nothing else fits, so it tries whether the host still fails." if failing else ""
+    reason = f"{label}: {answer.reason}{tries}"
     return Choice(extension=candidate.name, host=host.metadata.name, ports=leases, reason=reason)
 
 
-def _host_objection(place: Place) -> str:
+def _host_objection(place: Place) -> str:  # noqa: PLR0911 - a table, one return a row
     host = place.host
     if host.metadata.deletion_timestamp is not None:
         return "the host is being deleted."
-    if host.spec.unschedulable:
-        return "the host is marked unschedulable."
+    if not host.spec.takes_new:
+        cordoned = host.spec.drain == "Keep"
+        return f"the host is {'marked unschedulable' if cordoned else 'being drained'}."
     if _is_unprobed(host):
         return "the host was not probed yet."
     reachable = host.status.condition("Reachable")
     if reachable is not None and reachable.status == "False":
         return f"the host does not answer. {reachable.message}"
+    disk = host.status.condition("DiskPressure")
+    if disk is not None and disk.status == "True":
+        return f"the host has a full disk. {disk.message}"
     if place.sandboxes >= host.spec.capacity.sandboxes:
         return f"the host is full with {place.sandboxes} sandboxes."
     return ""

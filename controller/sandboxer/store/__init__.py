@@ -6,10 +6,20 @@ from sandboxer.store.events import EventRecorder
 from sandboxer.store.failures import ExpiredError
 from sandboxer.store.inventory import InventoryEntry
 from sandboxer.store.locks import KeyLocks
-from sandboxer.store.operations import Cause, Create, Delete, News, Update, UpdateStatus
+from sandboxer.store.operations import (
+    Adopt,
+    Cause,
+    Create,
+    Delete,
+    News,
+    Remains,
+    Update,
+    UpdateStatus,
+)
 from sandboxer.store.store import Store
 
 __all__ = [
+    "Adopt",
     "Cause",
     "Change",
     "Create",
@@ -23,6 +33,7 @@ __all__ = [
     "KeyLocks",
     "News",
     "Registration",
+    "Remains",
     "Store",
     "Update",
     "UpdateStatus",

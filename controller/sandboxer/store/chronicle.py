@@ -5,7 +5,7 @@ A write that commits leaves its transition, one that does not leaves none, so a 
 story that leads to it cannot differ, whoever wrote it and wherever a process died. Creation,
 another spec, a request for deletion and the end are told here, from the documents before and
 after; what a status means is told by whoever writes it (`News`), and where nobody does, a change
-of phase is.
+of phase is. What befalls the remains of a sandbox is a remark, which no write of its object tells.
 
 Design notes:
 
@@ -32,7 +32,7 @@ from sandboxer.kinds.story import Tombstone, Transition
 from sandboxer.store import statements
 from sandboxer.store.batches import run_many
 from sandboxer.store.entries import ChangeType, Document
-from sandboxer.store.operations import Cause, News
+from sandboxer.store.operations import Cause, News, Remains
 from sandboxer.store.outbox import Letter, post
 from sandboxer.store.rules import Wish
 
@@ -63,13 +63,16 @@ class _Row(NamedTuple):
     repeats: bool
     """Whether it may be the same as the one before, which then counts it."""
     key: Key
-    document: Document
-    """The sandbox after it."""
+    document: Document | None
+    """The sandbox after it; None of a remark."""
 
     @property
-    def letter(self) -> Letter:
-        """What sinks are told; the same story."""
-        return Letter(self.key, self.document, self.reason, self.message, self.phase, self.told)
+    def letters(self) -> list[Letter]:
+        """What sinks are told; the same story, but for remarks, which have no place in its order."""
+        if self.document is None:
+            return []
+        told = (self.key, self.document, self.reason, self.message, self.phase, self.told)
+        return [Letter(*told)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Chronicle:
         self._now_s = now.timestamp()
         self._rows: list[_Row] = []
         self._ended: list[_Ended] = []
+        self._dead: set[str] = set()
 
     def tell(
         self, wish: Wish, before: Document | None, change: ChangeType, after: Document
@@ -113,16 +117,34 @@ class Chronicle:
         uid = after["metadata"]["uid"]
         was, is_ = _phase(before), "" if change == "DELETED" else _phase(after)
         for news in _news(wish, before, change, after):
-            rest = {
-                "by": wish.cause.by, "via": wish.cause.via, "trigger": wish.cause.trigger,
-                "type": news.type, "before": was, "evidence": _bounded(news.evidence),
-            }  # fmt: skip
-            told = json.dumps({name: value for name, value in rest.items() if value})
-            repeats = news.type == "Warning"
+            told, repeats = _rest(news, wish.cause, was), news.type == "Warning"
             said = (uid, news.reason, _text(news.message), is_, told, repeats)
             self._rows.append(_Row(*said, wish.key, after))
         if change == "DELETED":
             self._ended.append(_Ended(wish.key, after, wish.cause))
+
+    def remark(
+        self, remains: Remains, living: Document | None, news: News, cause: Cause, revision: int
+    ) -> None:
+        """
+        Note what befell the remains of a sandbox; one that nothing is known of gets a tombstone.
+
+        Args:
+            remains: Of what, and where.
+            living: The sandbox, when there is one with that uid.
+            news: What is to be told.
+            cause: Who did it.
+            revision: Newest revision given out.
+        """
+        phase, uid = _phase(living), remains.uid
+        said = (uid, news.reason, _text(news.message), phase, _rest(news, cause, phase))
+        self._rows.append(_Row(*said, repeats=True, key=remains.key, document=None))
+        if living is None:
+            self._dead.add(uid)
+            stone = self._tombstone_of(remains, news, cause)
+            body = json.dumps(stone.to_document())
+            values = (uid, *remains.key[1:], revision, self._now_s, body)
+            self._connection.exec_driver_sql(statements.ADD_TOMBSTONE, values)
 
     def flush(self) -> None:
         """Write what was noted."""
@@ -137,14 +159,15 @@ class Chronicle:
             statements.TRANSITION_ROW,
             list(self._numbered(new)),
         )
-        post(self._connection, self._now_s, [row.letter for row in new])
+        letters = [letter for row in new for letter in row.letters]
+        post(self._connection, self._now_s, letters)
         run_many(
             self._connection,
             statements.WRITE_TOMBSTONES,
             statements.TOMBSTONE_ROW,
             [self._tombstone(ended) for ended in self._ended],
         )
-        gone = {ended.document["metadata"]["uid"] for ended in self._ended}
+        gone = self._dead | {ended.document["metadata"]["uid"] for ended in self._ended}
         self._trim(crowded.keys() - gone, KEEP_TRANSITIONS)
         self._trim(gone, KEEP_FINAL)
 
@@ -190,6 +213,21 @@ class Chronicle:
         revision = int(metadata["resourceVersion"])
         return uid, *ended.key[1:], revision, self._now_s, body
 
+    def _tombstone_of(self, remains: Remains, news: News, cause: Cause) -> Tombstone:
+        at = _moment(self._now_s)
+        return Tombstone(
+            uid=remains.uid,
+            namespace=remains.key.namespace,
+            name=remains.key.name,
+            extension=_text(remains.extension),
+            host=_text(remains.host),
+            deletion_requested_at=at,
+            deleted_at=at,
+            deleted_by=cause.by,
+            deleted_via=cause.via,
+            because=_text(news.message),
+        )
+
     def _trim(self, uids: set[str], kept: int) -> None:
         end = statements.TRIM_TO.format(kept=kept)
         rows = [(uid,) for uid in sorted(uids)]
@@ -220,13 +258,23 @@ def read_tombstones(connection: Connection, wanted: tuple[Any, ...]) -> list[Tom
     return [Tombstone.model_validate_json(body) for (body,) in rows]
 
 
+def _rest(news: News, cause: Cause, before: str) -> str:
+    """Return what is kept of a transition besides its columns."""
+    rest = {
+        "by": cause.by, "via": cause.via, "trigger": cause.trigger,
+        "type": news.type, "before": before, "evidence": _bounded(news.evidence),
+    }  # fmt: skip
+    return json.dumps({name: value for name, value in rest.items() if value})
+
+
 def _news(
     wish: Wish, before: Document | None, change: ChangeType, after: Document
 ) -> Sequence[News]:
     """Return what a write tells, from what it found and what it left."""
     if before is None:
         profile = _text(_section(after, "spec").get("profile"))
-        return [News(reason="Created", message="It was asked for.", evidence={"profile": profile})]
+        asked = News(reason="Created", message="It was asked for.", evidence={"profile": profile})
+        return wish.news or [asked]
     if change == "DELETED":
         return [News(reason="Deleted", message="The object is gone.", evidence=_why(wish.cause))]
     if "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in before["metadata"]:

@@ -1,4 +1,4 @@
-"""The four writes, as values, so that many can go into one transaction (`Store.write`)."""
+"""The writes, as values, so that many can go into one transaction (`Store.write`)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,37 @@ class News:
     """What the message follows from; names as in `sandboxer.kinds.story.Transition`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What is left of a sandbox on a host, where no sandbox of the store is placed."""
+
+    uid: str
+    key: Key
+    """As its labels say, or of the sandbox that is elsewhere."""
+    host: str
+    extension: str
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     """Store a new object; its `status` starts at the kind's default whatever *obj* holds."""
 
     obj: Resource
     cause: Cause = CONTROLLER
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """
+    Store an object that a store which is lost has made: with its own uid and creationTimestamp.
+
+    Finalizers and status are stored with it, so that nothing of it is missing for an instant.
+    """
+
+    obj: Resource
+    cause: Cause = CONTROLLER
+    news: tuple[News, ...] = ()
+    """What it tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +114,7 @@ class Delete:
     cause: Cause = CONTROLLER
 
 
-Operation = Create | Update | UpdateStatus | Delete
+Operation = Create | Adopt | Update | UpdateStatus | Delete
 
 
 def key_of(model: type[Resource], name: str, namespace: str = "") -> Key:

@@ -23,10 +23,11 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from sandboxer.errors import ConflictError, InvalidSpecError, NotFoundError
-from sandboxer.kinds.meta import Key, Resource
+from sandboxer.kinds.meta import ANNOTATION_SIGNED, Key, Resource
 from sandboxer.store.entries import ChangeType, Document, first_problem
 from sandboxer.store.operations import (
     CONTROLLER,
+    Adopt,
     Cause,
     Create,
     Delete,
@@ -59,7 +60,7 @@ _WRITABLE_METADATA: Final = (
 class Wish:
     """A write whose form is right, ready to be judged against what is stored."""
 
-    action: Literal["create", "update", "status", "delete"]
+    action: Literal["create", "adopt", "update", "status", "delete"]
     model: type[Resource]
     key: Key
     document: Document
@@ -72,7 +73,7 @@ class Wish:
     """What a delete adds to those of the object."""
     cause: Cause = CONTROLLER
     news: tuple[News, ...] = ()
-    """What a status write tells."""
+    """What a status write or an adoption tells."""
 
 
 class Verdict(NamedTuple):
@@ -105,13 +106,13 @@ def prepare(operation: Operation) -> Wish:
     obj = operation.obj
     key = _checked_key(obj)
     version = obj.metadata.resource_version
-    if isinstance(operation, Create) and version:
+    if isinstance(operation, Create | Adopt) and version:
         raise InvalidSpecError(
             f"{key} is to be created and must not carry a resourceVersion.",
             field="metadata.resourceVersion",
             remedy="Remove it.",
         )
-    if not isinstance(operation, Create) and not version:
+    if not isinstance(operation, Create | Adopt) and not version:
         raise InvalidSpecError(
             f"{key} must carry the resourceVersion it was read with.",
             field="metadata.resourceVersion",
@@ -125,11 +126,13 @@ def prepare(operation: Operation) -> Wish:
             cause=operation.cause, news=operation.news,
         )  # fmt: skip
     _check_annotations(obj, key)
-    action: Literal["create", "update"] = "update" if isinstance(operation, Update) else "create"
     document = obj.to_document()
     if key.namespace:
         document["metadata"]["namespace"] = key.namespace
     cause = operation.cause
+    if isinstance(operation, Adopt):
+        return _adoption(operation, key, document)
+    action: Literal["create", "update"] = "update" if isinstance(operation, Update) else "create"
     return Wish(action, type(obj), key, document, obj.metadata.uid, version, cause=cause)
 
 
@@ -147,10 +150,10 @@ def judge(wish: Wish, stored: Document | None, now: str) -> Verdict:
         NotFoundError: There is nothing to change.
         InvalidSpecError: A finalizer is added to an object that is being deleted.
     """
-    if wish.action == "create":
+    if wish.action in ("create", "adopt"):
         if stored is not None:
             raise ConflictError(f"{wish.key} already exists.", reason="AlreadyExists")
-        return Verdict("ADDED", _created(wish, now))
+        return Verdict("ADDED", wish.document if wish.action == "adopt" else _created(wish, now))
     if stored is None:
         raise NotFoundError(f"{wish.key} does not exist.")
     _check_preconditions(wish, stored["metadata"])
@@ -158,7 +161,7 @@ def judge(wish: Wish, stored: Document | None, now: str) -> Verdict:
         return _deleted(wish, stored, now)
     if wish.action == "status":
         return _with_status(wish, stored)
-    return _updated(wish, stored)
+    return _updated(wish, stored, now)
 
 
 def encode(key: Key, document: Document) -> bytes:
@@ -238,6 +241,21 @@ def _check_preconditions(wish: Wish, metadata: Document) -> None:
         )
 
 
+def _adoption(operation: Adopt, key: Key, document: Document) -> Wish:
+    metadata = operation.obj.metadata
+    if not metadata.uid or metadata.creation_timestamp is None:
+        raise InvalidSpecError(
+            f"{key} is to be adopted and must carry its uid and creationTimestamp.",
+            field="metadata.uid",
+        )
+    document["metadata"]["generation"] = 1
+    document["metadata"].pop("deletionTimestamp", None)
+    return Wish(
+        "adopt", type(operation.obj), key, document, metadata.uid, "",
+        cause=operation.cause, news=operation.news,
+    )  # fmt: skip
+
+
 def _created(wish: Wish, now: str) -> Document:
     wanted = wish.document["metadata"]
     metadata = {
@@ -247,6 +265,8 @@ def _created(wish: Wish, now: str) -> Document:
         "creationTimestamp": now,
     }
     metadata.pop("deletionTimestamp", None)
+    metadata["annotations"] = {**wanted["annotations"]}
+    metadata["annotations"].pop(ANNOTATION_SIGNED, None)
     document = {**wish.document, "metadata": metadata}
     if "status" in document:
         document["status"] = _default_status(wish.model)
@@ -260,7 +280,7 @@ def _default_status(model: type[Resource]) -> Document:
     return document
 
 
-def _updated(wish: Wish, stored: Document) -> Verdict:
+def _updated(wish: Wish, stored: Document, now: str) -> Verdict:
     old = stored["metadata"]
     wanted = wish.document["metadata"]
     kept = {name: value for name, value in old.items() if name not in _WRITABLE_METADATA}
@@ -272,6 +292,8 @@ def _updated(wish: Wish, stored: Document) -> Verdict:
             field="metadata.finalizers",
             reason="Forbidden",
         )
+    if wish.model.signed_field:
+        metadata["annotations"] = _signed(wish, stored, now)
     document = {**wish.document, "metadata": {**kept, **metadata}}
     if "status" in stored:
         document["status"] = stored["status"]
@@ -280,6 +302,17 @@ def _updated(wish: Wish, stored: Document) -> Verdict:
     if deleting and not metadata["finalizers"]:
         return Verdict("DELETED", document)
     return Verdict("MODIFIED" if _differs(document, stored) else None, document)
+
+
+def _signed(wish: Wish, stored: Document, now: str) -> Document:
+    """Return the annotations with who gave a kind's signed field its value; nobody else writes it."""
+    name, annotations = wish.model.signed_field, dict(wish.document["metadata"]["annotations"])
+    signature = stored["metadata"].get("annotations", {}).get(ANNOTATION_SIGNED, "")
+    if wish.document["spec"].get(name) != stored.get("spec", {}).get(name):
+        via = f" with {wish.cause.via}" if wish.cause.via else ""
+        signature = f"{wish.cause.by.replace('/', ' ', 1)}{via} at {now}"
+    annotations.pop(ANNOTATION_SIGNED, None)
+    return {**annotations, ANNOTATION_SIGNED: signature} if signature else annotations
 
 
 def _with_status(wish: Wish, stored: Document) -> Verdict:

@@ -11,6 +11,8 @@ from typing import Final
 
 READ_META: Final = "SELECT environment, revision, compacted FROM meta WHERE id = 1"
 INSERT_META: Final = "INSERT OR IGNORE INTO meta VALUES (1, ?, 0, 0)"
+WRITE_ENVIRONMENT: Final = "UPDATE meta SET environment = ? WHERE id = 1"
+READ_SANDBOXES: Final = "SELECT namespace, name, body FROM objects WHERE kind = 'Sandbox'"
 READ_REVISION: Final = "SELECT revision FROM meta WHERE id = 1"
 WRITE_REVISION: Final = "UPDATE meta SET revision = ? WHERE id = 1"
 READ_COMPACTED: Final = "SELECT compacted FROM meta WHERE id = 1"
@@ -87,6 +89,10 @@ WRITE_TOMBSTONES: Final = (
     "INSERT OR REPLACE INTO tombstones (uid, namespace, name, revision, deleted_at, body) VALUES "
 )
 TOMBSTONE_ROW: Final = "(?, ?, ?, ?, ?, ?)"
+ADD_TOMBSTONE: Final = (
+    "INSERT OR IGNORE INTO tombstones (uid, namespace, name, revision, deleted_at, body) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
 READ_TOMBSTONES: Final = """
 SELECT body FROM tombstones WHERE (? IS NULL OR namespace = ?) AND (? = '' OR name = ?)
     AND (? = '' OR substr(uid, 1, ?) = ?) ORDER BY revision DESC LIMIT ?
@@ -149,18 +155,46 @@ WHERE (sink = ? AND due_at <= ?) OR (sink = ? AND due_at > ?) ORDER BY position 
 """
 NEXT_DUE: Final = "SELECT min(due_at) FROM outbox WHERE sink = ? AND due_at > ?"
 REMOVE_LETTER: Final = "DELETE FROM outbox WHERE position = ?"
-POSTPONE_LETTER: Final = (
-    "UPDATE outbox SET attempts = attempts + 1, due_at = ?, error = ? WHERE position = ?"
-)
+# What was revived meanwhile comes first, and then this one has no time of its own any more.
+POSTPONE_LETTER: Final = """
+UPDATE outbox AS l SET attempts = attempts + 1, error = ?, due_at = CASE WHEN position = (
+    SELECT min(position) FROM outbox WHERE sink = l.sink AND uid = l.uid AND dead_at IS NULL
+) THEN ? END WHERE position = ?
+"""
 BURY_LETTER: Final = (
     "UPDATE outbox SET attempts = attempts + 1, due_at = NULL, dead_at = ?, error = ? "
     "WHERE position = ?"
 )
+BURY_OLD_IN_LANE: Final = """
+UPDATE outbox SET due_at = NULL, dead_at = ?, error = ?
+WHERE sink = ? AND uid = ? AND dead_at IS NULL AND at < ?
+"""
+# The newest that is one too many when so many may wait.
+TOO_MANY_WAIT: Final = (
+    "SELECT position FROM outbox WHERE sink = ? AND dead_at IS NULL "
+    "ORDER BY position DESC LIMIT 1 OFFSET ?"
+)
+BURY_OLDEST: Final = """
+UPDATE outbox SET due_at = NULL, dead_at = ?, error = ? WHERE position IN (
+    SELECT position FROM outbox WHERE sink = ? AND dead_at IS NULL AND position <= ?
+        ORDER BY position LIMIT ?)
+"""
+# As NEXT_IN_LANE, for all lanes of which something has died at one time.
+NEXT_IN_LANES: Final = """
+UPDATE outbox SET due_at = coalesce(due_at, ?) WHERE position IN (
+    SELECT min(position) FROM outbox WHERE sink = ? AND dead_at IS NULL
+        AND uid IN (SELECT uid FROM outbox WHERE dead_at = ? AND sink = ?) GROUP BY uid)
+"""
 # The first of a lane is due, unless it already waits for its time.
 NEXT_IN_LANE: Final = """
 UPDATE outbox SET due_at = coalesce(due_at, ?) WHERE position = (
     SELECT min(position) FROM outbox WHERE sink = ? AND uid = ? AND dead_at IS NULL)
 """
+# Before what comes earlier is revived: only the first of a lane has a time.
+UNSET_IN_LANE: Final = (
+    "UPDATE outbox SET due_at = NULL WHERE sink = ? AND uid = ? AND dead_at IS NULL"
+)
+COUNT_DEAD: Final = "SELECT count(*) FROM outbox WHERE dead_at > 0 AND (? = '' OR sink = ?)"
 DEAD_LETTERS: Final = """
 SELECT position, sink, uid, event_id, word, namespace, name, at, attempts, dead_at, error
 FROM outbox WHERE dead_at > 0 AND (? = '' OR sink = ?) ORDER BY position LIMIT ?

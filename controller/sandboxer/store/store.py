@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,16 +31,19 @@ from sandboxer.store.feed import Feed
 from sandboxer.store.inventory import InventoryEntry, read_inventory, replace_inventory
 from sandboxer.store.operations import (
     CONTROLLER,
+    Adopt,
     Cause,
     Create,
     Delete,
     News,
     Operation,
+    Remains,
     Update,
     UpdateStatus,
     key_of,
 )
 from sandboxer.store.rules import Wish, prepare
+from sandboxer.store.signing import signing_key
 from sandboxer.store.transaction import Result, Transaction
 from sandboxer.store.writer import Delivery, Writer
 
@@ -49,9 +53,13 @@ R = TypeVar("R", bound=Resource)
 class Store:
     """Made by `Store.open`."""
 
-    def __init__(self, database: Database, environment: str, cache: Cache, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, environment: str, signing_key: bytes, cache: Cache, clock: Clock
+    ) -> None:
         self.environment = environment
         """Random id of this installation, made once; on the labels of everything it makes."""
+        self.signing_key = signing_key
+        """By which this installation knows its own manifests again."""
         self._database = database
         self._cache = cache
         self._clock = clock
@@ -69,8 +77,8 @@ class Store:
             TerminalError: The file cannot be used, or a newer version has written it.
             TransientError: It is locked, or the disk is full.
         """
-        database, environment, cache = await asyncio.to_thread(_load, path)
-        return cls(database, environment, cache, clock)
+        database, environment, key, cache = await asyncio.to_thread(_load, path)
+        return cls(database, environment, key, cache, clock)
 
     async def close(self) -> None:
         """Finish all submitted writes, end all watches and close the file."""
@@ -124,6 +132,17 @@ class Store:
             TransientError: It could not be written now; nothing was.
         """
         return await self._one(Create(obj, cause), type(obj))
+
+    async def adopt(self, obj: R, *, cause: Cause = CONTROLLER, news: Sequence[News] = ()) -> R:
+        """
+        Store an object of a store that is lost, with its uid, and return it as stored; see `Adopt`.
+
+        Raises:
+            ConflictError: There is one of that name (reason `AlreadyExists`).
+            InvalidSpecError: It carries a resourceVersion, or no uid.
+            TransientError: It could not be written now; nothing was.
+        """
+        return await self._one(Adopt(obj, cause, tuple(news)), type(obj))
 
     async def update(self, obj: R, *, cause: Cause = CONTROLLER) -> R:
         """
@@ -197,6 +216,23 @@ class Store:
 
         results: list[Result] = await self._writer.submit(keys, run)
         return results
+
+    async def remark(self, remains: Remains, news: News, *, cause: Cause = CONTROLLER) -> None:
+        """
+        Add to a sandbox's story what befalls its remains on a host, be it living, gone or unknown.
+
+        Sinks are not told of it. The same in a row is one transition with a count.
+
+        Raises:
+            TransientError: It could not be written now; nothing was.
+        """
+        key = Key(*map(_readable, remains.key))
+        readable = replace(remains, uid=_readable(remains.uid), key=key)
+
+        def run(work: Transaction) -> None:
+            work.remark(readable, news, cause)
+
+        await self._writer.submit([key], run)
 
     def subscribe(self, callback: Callable[[Change], object]) -> Callable[[], None]:
         """Call back on the event loop after the cache has a change; returns how to stop it."""
@@ -298,18 +334,24 @@ class Store:
                 future.set_result(answer)
 
 
-def _load(path: Path) -> tuple[Database, str, Cache]:
+def _load(path: Path) -> tuple[Database, str, bytes, Cache]:
     database = Database(path)
     try:
         with database.connect("loading it") as connection, history.snapshot(connection):
             return (
                 database,
                 history.read_meta(connection).environment,
+                signing_key(path),
                 history.read_everything(connection),
             )
     except BaseException:
         database.close()
         raise
+
+
+def _readable(text: str) -> str:
+    """Return a label of a host as text that can be stored."""
+    return text[: chronicle.MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _prepared(operation: Operation) -> Wish | SandboxerError:

@@ -21,6 +21,7 @@ from sandboxer.store import rules, statements
 from sandboxer.store.batches import run_many
 from sandboxer.store.chronicle import Chronicle
 from sandboxer.store.entries import Change, Document, Entry, decode, entry_of
+from sandboxer.store.operations import Cause, News, Remains
 from sandboxer.store.rules import Wish
 
 _TIMESTAMP: Final[TypeAdapter[datetime]] = TypeAdapter(Timestamp)
@@ -96,9 +97,16 @@ class Transaction:
         except SandboxerError as refusal:
             return refusal
 
+    def remark(self, remains: Remains, news: News, cause: Cause) -> None:
+        """Tell what befalls the remains of a sandbox, living or gone, whose key is loaded."""
+        stored = self._stored[remains.key]
+        is_it = stored is not None and stored["metadata"].get("uid") == remains.uid
+        self._chronicle.remark(remains, stored if is_it else None, news, cause, self.revision)
+
     def flush(self) -> None:
         """Write objects, changes, what they tell, and the revision."""
         if not self.changes:
+            self._chronicle.flush()
             return
         removed = [key for key, entry in self._touched.items() if entry is None]
         kept = [_object_row(entry) for entry in self._touched.values() if entry is not None]

@@ -46,6 +46,7 @@ else root=$(cd -P -- "$root" && pwd -P) && say work_root "$root"; fi
 
 # An engine counts when it answers, not when its program is there.
 engine=
+store=
 docker_is_podman=
 case $(docker --version 2>/dev/null) in *podman*) docker_is_podman=1 ;; esac
 if [ -z "$docker_is_podman" ] && command -v docker >/dev/null; then
@@ -53,10 +54,13 @@ if [ -z "$docker_is_podman" ] && command -v docker >/dev/null; then
 fi
 if [ -z "$engine" ] && command -v podman >/dev/null; then
   version=$(limited podman version --format '{{.Client.Version}}' 2>/dev/null) &&
-    limited podman info >/dev/null 2>&1 && engine=podman
+    store=$(limited podman info --format '{{.Store.GraphRoot}}' 2>/dev/null) && engine=podman
 fi
+[ "$engine" = docker ] && store=$(limited docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+case $store in /*) ;; *) store= ;; esac
 if [ -n "$engine" ]; then
   say engine "$engine"
+  say engine_store "$store"
   say engine_version "$version"
 fi
 

@@ -40,7 +40,7 @@ class Follower:
         extension: Whose stream; has the capability `watch`.
         session: The machine.
         environment: Which installation's sandboxes.
-        look: Called with the uids that were hinted at; raises SandboxerError.
+        look: Called with the uids and short ids that were hinted at; raises SandboxerError.
     """
 
     def __init__(

@@ -8,12 +8,12 @@ a younger one saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sandboxer.clock import Clock
-from sandboxer.extension import Observation, absent
+from sandboxer.extension import Observation, absent, short_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,14 @@ class Inventory:
     def listed(self) -> list[Observation] | None:
         """Return everything that is there; None while it is unknown what is."""
         return None if self._whole is None else self.observations()
+
+    def named(self, hints: Collection[str]) -> set[str]:
+        """Return the uids that hints mean; a short id of which nothing was seen means none."""
+        short = {hint for hint in hints if hint.startswith("sbx-")}
+        uids = {hint for hint in hints if hint not in short}
+        if short:
+            uids |= {uid for uid in self._seen if short_id(uid) in short}
+        return uids
 
     def replace(self, observations: Iterable[Observation], stamp: int) -> set[str]:
         """

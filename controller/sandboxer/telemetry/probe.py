@@ -25,13 +25,14 @@ PULSE_TIMEOUT_S = 15.0
 FACTS_TIMEOUT_S = 90.0
 
 _PULSE_NUMBERS = ("memory_available_bytes", "disk_total_bytes", "disk_free_bytes")
+_PULSE_STORE = ("store_disk_total_bytes", "store_disk_free_bytes")
 _FACTS_REQUIRED = (
     "boot_id", "hostname", "os", "kernel", "architecture", "user", "uid", "home", "cpus",
     "memory_bytes", "systemd",
 )  # fmt: skip
 _FACTS_OPTIONAL = (
     "tool.", "compose.", "work_root", "work_root_error", "engine", "engine_version",
-    "engine_socket",
+    "engine_store", "engine_socket",
 )  # fmt: skip
 
 
@@ -43,15 +44,21 @@ class Pulse:
     load: HostLoad
 
 
-async def read_pulse(link: Link, work_root: str) -> Pulse:
+async def read_pulse(link: Link, work_root: str, engine_store: str = "") -> Pulse:
     """
-    Return the machine's load, and the disk of *work_root* (of `/` while that does not exist).
+    Return the machine's load and the state of its disks.
+
+    Args:
+        link: The machine.
+        work_root: Whose disk is asked about; that of `/` while it does not exist.
+        engine_store: Whose disk is asked about besides; empty for none.
 
     Raises:
         UnreachableError: It does not answer.
         TransientError: Its answer cannot be read.
     """
-    output = await _run_script(link, "pulse.sh", work_root or "/", timeout_s=PULSE_TIMEOUT_S)
+    directories = (work_root or "/", engine_store)
+    output = await _run_script(link, "pulse.sh", *directories, timeout_s=PULSE_TIMEOUT_S)
     return parse_pulse(link.host, output)
 
 
@@ -91,8 +98,10 @@ def parse_pulse(host: str, output: bytes) -> Pulse:
         output,
         marker="sandboxer-pulse/1",
         required=("boot_id", "load1", "uptime_s", *_PULSE_NUMBERS),
+        optional=_PULSE_STORE,
     )
-    numbers = {key: answer.integer(key) for key in _PULSE_NUMBERS}
+    told = [*_PULSE_NUMBERS, *(key for key in _PULSE_STORE if answer.text(key))]
+    numbers = {key: answer.integer(key) for key in told}
     load = HostLoad(load1=answer.decimal("load1"), uptime_s=answer.decimal("uptime_s"), **numbers)
     return Pulse(boot_id=answer.text("boot_id"), load=load)
 
@@ -133,6 +142,7 @@ def parse_facts(host: str, output: bytes, *, compose: ComposeChoice | None = Non
         work_root=_work_root(host, answer),
         engine=engine,
         engine_version=answer.text("engine_version"),
+        engine_store=_absolute(host, answer, "engine_store"),
         engine_socket=_absolute(host, answer, "engine_socket"),
         compose_command=choice.command,
         compose_version=choice.version,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -76,6 +77,11 @@ class Telemetry:
             return View(unknown_reason=f"Host {host_name} was not looked at yet.")
         return self._inventory(watched, extension).view(uid)
 
+    def boot_id(self, host_name: str) -> str:
+        """Return the boot a host is in, from memory; empty when it was not probed yet."""
+        watched = self._hosts.get(host_name)
+        return watched.facts.facts.boot_id if watched is not None and watched.facts else ""
+
     def inventory(self, host_name: str) -> list[Observation]:
         """Return everything labelled ours that was last seen on that host."""
         watched = self._hosts.get(host_name)
@@ -89,21 +95,23 @@ class Telemetry:
         return None if watched is None else self._inventory(watched, extension).listed()
 
     async def survey(
-        self, extension: str, host: Host, environment: str | None = None
+        self, extension: str, host: Host, environment: str | None = None, uid: str = ""
     ) -> Collection[Observation]:
         """
-        Ask an extension now for everything on a host, and remember nothing of it.
+        Ask an extension now what is on a host, and remember nothing of it.
 
         Args:
             extension: Its name.
             host: As stored.
-            environment: Installation whose sandboxes are wanted; None is this one.
+            environment: Installation whose sandboxes are wanted; None is this one, empty is all.
+            uid: Only this one, with its manifest; empty is all.
 
         Raises:
             UnreachableError: The host does not answer.
             TransientError: The extension cannot say.
         """
-        return await self._observe(await self.session(host), extension, environment=environment)
+        session = await self.session(host)
+        return await self._observe(session, extension, uid, environment=environment)
 
     async def probe(self, host: Host, *, extensions: Collection[str] = ()) -> HostReport:
         """
@@ -195,7 +203,7 @@ class Telemetry:
         try:
             link = await self._connections.link(host)
             started_s = self._clock.monotonic_s()
-            pulse = await read_pulse(link, _work_root(watched))
+            pulse = await read_pulse(link, _work_root(watched), _engine_store(watched))
             round_trip_ms = (self._clock.monotonic_s() - started_s) * 1000
             facts = await self._facts(watched, host, link, pulse)
         except SandboxerError as err:
@@ -312,7 +320,8 @@ class Telemetry:
             inventory.doubt(uid, str(err), stamp)
             raise
         observation = next((o for o in found if o.uid == uid), None) or absent(uid)
-        return observation, inventory.put(observation, stamp)
+        # NOTE: without the manifest, which is up to 16 KiB and compared with nothing.
+        return observation, inventory.put(replace(observation, manifest=""), stamp)
 
     async def _follow(
         self, watched: WatchedHost, session: HostSession, extensions: Collection[str]
@@ -332,8 +341,9 @@ class Telemetry:
                     look=partial(self._look, watched, name),
                 )
 
-    async def _look(self, watched: WatchedHost, extension: str, uids: set[str]) -> None:
+    async def _look(self, watched: WatchedHost, extension: str, hints: set[str]) -> None:
         """Look at what events pointed to."""
+        uids = self._inventory(watched, extension).named(hints)
         session = await self.session(watched.host)
         if len(uids) > _MANY_HINTS:
             await self._observe_whole(watched, session, extension, "events")
@@ -371,6 +381,13 @@ def _work_root(watched: WatchedHost) -> str:
     if watched.facts is not None:
         return watched.facts.facts.work_root
     return watched.host.spec.work_root or ""
+
+
+def _engine_store(watched: WatchedHost) -> str:
+    if watched.facts is not None:
+        return watched.facts.facts.engine_store
+    # As it was told to the process before this one, if any.
+    return watched.host.status.facts.engine_store
 
 
 def _finish_probe(watched: WatchedHost, task: asyncio.Task[HostReport]) -> None:

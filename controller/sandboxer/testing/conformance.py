@@ -13,6 +13,7 @@ independent eyes. It needs pytest and pytest-asyncio, and real backends: there i
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,6 +53,9 @@ HOSTILE_ARGUMENTS = (
     "-n", "--", "*", "~", ";true", "&&", "|", ">x", "\\", "\\n", "%s", "{}", "!!", "ä€😀", "\x01\x7f",
 )  # fmt: skip
 
+# The longest manifest there is, of what JSON can hold that means something to a shell.
+LONGEST_MANIFEST = json.dumps('it\'s "quoted" $(id) `id` $HOME %s \\n | * ' * 800)[: 16 * 2**10]
+
 
 class ExtensionConformance:
     """Subclass it, name the class `Test…`, and give it a `subject` fixture."""
@@ -87,6 +91,7 @@ class ExtensionConformance:
         assert seen.spec_hash == instance.spec_hash
         assert instance.labels().items() <= seen.labels.items()
         assert seen.resources, "a running sandbox consists of something"
+        assert seen.drift == (), "nothing drifted yet"
 
     @pytest.mark.asyncio
     async def test_provision_twice_changes_nothing(
@@ -132,7 +137,7 @@ class ExtensionConformance:
     async def test_damage_is_seen_and_repaired(
         self, subject: Subject, session: Session, instance: Instance
     ) -> None:
-        """What was broken behind our back is not called Running, and provision mends it."""
+        """What was broken behind our back is not Running, or told as drift; provision mends it."""
         for name, damage in subject.damages.items():
             await make_ready(subject, session, instance)
             await damage(session, instance)
@@ -140,8 +145,9 @@ class ExtensionConformance:
             broken = await look(subject, session, instance.uid)
             mended = await make_ready(subject, session, instance)
 
-            assert broken.state in ("Incomplete", "Stopped", "Starting", "Absent"), name
-            assert mended.state == "Running", name
+            states = ("Incomplete", "Stopped", "Starting", "Absent")
+            assert broken.state in states or broken.drift, name
+            assert (mended.state, mended.drift) == ("Running", ()), name
 
     # How a sandbox goes away.
 
@@ -231,6 +237,55 @@ class ExtensionConformance:
 
         alone = [await look(subject, session, instance.uid) for instance in instances]
         assert sorted(together, key=_by_uid) == sorted(alone, key=_by_uid)
+
+    # What is left when the store is lost.
+
+    @pytest.mark.asyncio
+    async def test_manifest_comes_back(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """What was told to be kept is read back of one uid, follows a change, and costs no probe."""
+        extension = subject.extension
+        for told in (LONGEST_MANIFEST, "{}", ""):
+            await make_ready(subject, session, replace(changed(instance), manifest=told))
+
+            seen = await look(subject, session, instance.uid)
+            listed = await extension.observe(session, subject.environment)
+
+            assert seen.manifest == told
+            assert [one.manifest for one in listed] == [""]
+
+    @pytest.mark.asyncio
+    async def test_recall_says_what_provision_said(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """Without its handle, and changing nothing, it says again how to get there and what holds."""
+        provisioned = await subject.extension.provision(session, instance)
+        before = await make_ready(subject, session, instance)
+
+        said = await subject.extension.recall(session, instance)
+
+        assert (said.handle, said.reachability, said.isolation) == (
+            provisioned.handle,
+            provisioned.reachability,
+            provisioned.isolation,
+        )
+        assert await look(subject, session, instance.uid) == before
+
+    @pytest.mark.asyncio
+    async def test_observe_of_no_environment_is_of_all(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """Whose store was lost does not know its environment, and finds it by the labels."""
+        await make_ready(subject, session, instance)
+
+        seen = [
+            one for one in await subject.extension.observe(session, "") if one.uid == instance.uid
+        ]
+        alone = await subject.extension.observe(session, "", instance.uid)
+
+        assert [one.labels for one in seen] == [one.labels for one in alone]
+        assert instance.labels().items() <= seen[0].labels.items()
 
     # What goes wrong.
 

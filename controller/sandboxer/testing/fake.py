@@ -40,6 +40,7 @@ class Thing:
     state: State
     spec_hash: str
     labels: Mapping[str, str]
+    manifest: str = ""
 
 
 @dataclass
@@ -50,6 +51,8 @@ class FakeWorld:
     """By host name and uid."""
     cut: set[str] = field(default_factory=set)
     """Names of hosts that do not answer."""
+    boots: dict[str, str] = field(default_factory=dict)
+    """Boot id by name of a host; `1` where none is given. All hosts have their own host name."""
     faults: dict[tuple[str, str], list[BaseException]] = field(default_factory=dict)
     """By moment (`before` or `after` the effect) and method: raised once each, in order."""
     calls: list[tuple[str, str, str]] = field(default_factory=list)
@@ -86,6 +89,10 @@ class FakeWorld:
         if host in self.cut:
             raise UnreachableError(f"Host {host} does not answer.")
 
+    def facts(self, host: str) -> HostFacts:
+        """Return what a host is."""
+        return HostFacts(boot_id=self.boots.get(host, "1"), work_root="/fake", hostname=host)
+
     def observe(self, host: str, uid: str) -> Observation:
         """Return what is there of one sandbox."""
         thing = self.things.get((host, uid))
@@ -98,6 +105,7 @@ class FakeWorld:
             resources=(ResourceSeen(kind="process", name=f"p-{uid[:8]}", state=thing.state),),
             labels=thing.labels,
             message="" if thing.state == "Running" else f"The process is {thing.state}.",
+            manifest=thing.manifest,
         )
 
 
@@ -137,7 +145,13 @@ class FakeExtension(Extension):
                 labels=instance.labels(),
             )
             self.world.checks[instance.uid] = 0
+        thing = self.world.things[key]
+        self.world.things[key] = replace(thing, manifest=instance.manifest)
         await self._leave("provision")
+        return await self.recall(session, instance)
+
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Say what `provision` said."""
         return Provisioned(
             handle={"host": session.host},
             reachability=Reachability(ports={p.name: p.host_port for p in instance.ports}),
@@ -165,7 +179,7 @@ class FakeExtension(Extension):
             for (host, found), thing in self.world.things.items()
             if host == session.host
             and uid in ("", found)
-            and thing.labels.get(LABEL_ENVIRONMENT) == environment
+            and environment in ("", thing.labels.get(LABEL_ENVIRONMENT))
         ]
 
     async def teardown(self, session: Session, instance: Instance) -> None:
@@ -267,6 +281,10 @@ class FakeObserver:
             return FakeView(observation=None, unknown_reason=f"Host {host_name} is cut off.")
         return FakeView(observation=self.world.observe(host_name, uid))
 
+    def boot_id(self, host_name: str) -> str:
+        """Return the boot a host is in; none of what is no host."""
+        return self.world.facts(host_name).boot_id if host_name else ""
+
     def listed(self, _extension: str, host_name: str) -> Collection[Observation] | None:
         """Return everything there, unless the host is cut off."""
         return None if host_name in self.world.cut else self._all(host_name)
@@ -275,11 +293,17 @@ class FakeObserver:
         self,
         _extension: str,
         host: Host,
-        environment: str | None = None,  # noqa: ARG002 - telemetry's name
+        environment: str | None = None,
+        uid: str = "",
     ) -> Collection[Observation]:
-        """Return everything there."""
+        """Return everything there, or one."""
         self.world.reach(host.metadata.name)
-        return self._all(host.metadata.name)
+        return [
+            each
+            for each in self._all(host.metadata.name)
+            if uid in ("", each.uid)
+            and (not environment or each.labels.get(LABEL_ENVIRONMENT) == environment)
+        ]
 
     def _all(self, host_name: str) -> list[Observation]:
         uids = [uid for name, uid in self.world.things if name == host_name]
@@ -294,7 +318,7 @@ class FakeObserver:
     async def session(self, host: Host) -> Session:
         """Return a session that names the host."""
         self.world.reach(host.metadata.name)
-        return FakeSession(host.metadata.name)
+        return FakeSession(host.metadata.name, facts=self.world.facts(host.metadata.name))
 
     async def probe(
         self,
@@ -305,7 +329,7 @@ class FakeObserver:
         """Answer, unless the host is cut off."""
         self.probes += 1
         self.world.reach(host.metadata.name)
-        return FakeReport()
+        return FakeReport(facts=self.world.facts(host.metadata.name))
 
     async def forget(self, host_name: str) -> None:
         """Keep nothing, as ever."""

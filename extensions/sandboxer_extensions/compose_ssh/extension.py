@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sandboxer.errors import (
     InvalidSpecError,
@@ -33,7 +32,6 @@ from sandboxer.errors import (
 )
 from sandboxer.extension import (
     LABEL_ENVIRONMENT,
-    LABEL_UID,
     Capability,
     Extension,
     Inputs,
@@ -41,15 +39,24 @@ from sandboxer.extension import (
     Observation,
     Offer,
     Provisioned,
+    Pruned,
+    Pruning,
     absent,
 )
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import IsolationSeen, Reachability
 from sandboxer.session import Connection, Session, Streams
-from sandboxer_extensions.compose_ssh import addresses, dialects, remote, scripts
+from sandboxer_extensions.compose_ssh import addresses, dialects, events, images, remote, scripts
+from sandboxer_extensions.compose_ssh.drift import (
+    containers_to_replace,
+    found_of,
+    losses,
+    record_of,
+)
 from sandboxer_extensions.compose_ssh.inputs import ComposeInputs
 from sandboxer_extensions.compose_ssh.inventory import (
     Container,
+    Inventory,
     Thing,
     Workspace,
     inspect_limits,
@@ -64,18 +71,12 @@ from sandboxer_extensions.compose_ssh.stack import (
     ONLY_SERVICE,
     Stack,
     build_stack,
+    repo_dir,
 )
 from sandboxer_extensions.ending import END, VARIABLE, EndMore, ended_with_caller, new_mark
 
 # Seconds after which a starting sandbox is looked at again; its checks run once a second at most.
 _READY_RETRY_S = 1.0
-
-# Changes of a container's state in the words of docker and podman. `exec` and `health_status` are
-# left out: our own health checks cause them, and each would cause the next observation.
-_EVENTS = frozenset({
-    "create", "destroy", "die", "died", "oom", "pause", "remove", "restart", "start", "stop",
-    "unpause",
-})  # fmt: skip
 
 
 class ComposeSSHExtension(Extension):
@@ -83,7 +84,7 @@ class ComposeSSHExtension(Extension):
 
     name: ClassVar[str] = "ext.compose-ssh"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"exec", "logs", "forward", "watch", "suspend"}
+        {"exec", "logs", "forward", "watch", "suspend", "prune"}
     )
     inputs_model: ClassVar[type[Inputs]] = ComposeInputs
 
@@ -115,27 +116,49 @@ class ComposeSSHExtension(Extension):
             build_stack, instance, work_root=facts.work_root,
             qualified_images=facts.engine == "podman", secrets_in_file=dialect.secrets_in_file,
         )  # fmt: skip
-        printed = await self._bring_up(session, instance, stack)
-        observation = await self._observe_one(session, instance.environment, instance.uid)
+        before = found_of(await self._inventory(session, instance))
+        anew = containers_to_replace(before)
+        printed = await self._bring_up(session, instance, stack, anew)
+        inventory = await self._inventory(session, instance)
+        observation = next(iter(judge(inventory, extension=self.name)), absent(instance.uid))
         if observation.state in {"Absent", "Incomplete"}:
             raise TransientError(
                 f"{' '.join(facts.compose_command)} on host {session.host} did not bring up "
                 f"{instance.namespace}/{instance.name}: {observation.message} It printed: {printed}",
                 reason="ComposeFailed",
             )
+        made = found_of(inventory)
+        await remote.keep_record(session, instance, record_of(made))
+        provisioned = await self._provisioned(session, instance, notes=stack.notes)
+        # Of one that was never made nothing can be lost.
+        lost = tuple(losses(before, made)) if instance.handle else ()
+        return replace(provisioned, lost=lost)
+
+    async def _inventory(self, session: Session, instance: Instance) -> Inventory:
+        return await take_inventory(session, environment=instance.environment, uid=instance.uid)
+
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Say where it is and what the engine enforces; see `Extension.recall`."""
+        return await self._provisioned(session, instance)
+
+    async def _provisioned(
+        self, session: Session, instance: Instance, notes: Sequence[str] = ()
+    ) -> Provisioned:
         unenforced = await self._unenforced_limits(session, instance)
-        notes = [*stack.notes, *unenforced]
+        facts = session.facts
         return Provisioned(
             handle={"project": instance.short_id},
             reachability=Reachability(
-                ssh_target=session.target, remote_dir=stack.repo_dir,
+                ssh_target=session.target, remote_dir=repo_dir(instance, facts.work_root),
                 ports={lease.name: lease.host_port for lease in instance.ports},
             ),
             isolation=IsolationSeen(level="container", detail=_isolation(facts.engine, unenforced)),
-            message=_sentences(notes),
+            message=_sentences([*notes, *unenforced]),
         )  # fmt: skip
 
-    async def _bring_up(self, session: Session, instance: Instance, stack: Stack) -> str:
+    async def _bring_up(
+        self, session: Session, instance: Instance, stack: Stack, anew: Sequence[str]
+    ) -> str:
         inputs = instance.inputs
         assert isinstance(inputs, ComposeInputs)
         command = dialects.up_command(
@@ -144,8 +167,8 @@ class ComposeSSHExtension(Extension):
         )  # fmt: skip
         tail = [
             session.facts.engine, instance.environment, instance.spec_hash,
-            str(inputs.stop_grace_s), str(remote.UP_LIMIT_S), str(len(stack.host_paths)),
-            *stack.host_paths, *command,
+            str(inputs.stop_grace_s), str(remote.UP_LIMIT_S), " ".join(anew),
+            str(len(stack.host_paths)), *stack.host_paths, *command,
         ]  # fmt: skip
         if not stack.upload_from:
             return await remote.up(session, scripts.UP, instance, "", *tail, stdin=stack.archive())
@@ -190,7 +213,9 @@ class ComposeSSHExtension(Extension):
     ) -> Sequence[Observation]:
         """List containers, networks, volumes and workspaces of ours, and judge them."""
         inventory = await take_inventory(session, environment=environment, uid=uid)
-        await run_health_checks(session, inventory)
+        if environment:
+            # The checks of others are theirs to run.
+            await run_health_checks(session, inventory)
         await note_memory_kills(session, inventory)
         return judge(inventory, extension=self.name)
 
@@ -217,6 +242,10 @@ class ComposeSSHExtension(Extension):
             )
         if found:
             await remote.remove(session, None, environment, uid)
+
+    async def prune(self, session: Session, pruning: Pruning) -> Pruned:
+        """Remove images that no container uses and no compose file in a workspace names."""
+        return await images.prune(session, pruning)
 
     async def suspend(self, session: Session, instance: Instance) -> None:
         """Stop the containers; workspace, networks and volumes stay."""
@@ -302,15 +331,14 @@ class ComposeSSHExtension(Extension):
         return sorted(found, key=lambda c: rank.get(c.labels.get(LABEL_SERVICE, ""), len(rank)))
 
     async def watch(self, session: Session, environment: str) -> AsyncIterator[str]:
-        """Follow the engine's events of containers that carry our environment."""
+        """Follow the engine's events of what is ours."""
         engine = session.engine()
         if engine is None:
             raise UnreachableError(f"The engine of host {session.host} has no socket to follow.")
-        filters = {"type": ["container"], "label": [f"{LABEL_ENVIRONMENT}={environment}"]}
-        async for event in engine.events(query={"filters": json.dumps(filters)}):
-            uid = _uid_of_event(event)
-            if uid:
-                yield uid
+        async for event in engine.events(query=events.query()):
+            hint = events.hint_of(event, environment)
+            if hint:
+                yield hint
 
 
 def _check_text(inputs: ComposeInputs, *, qualified_images: bool) -> None:
@@ -349,18 +377,6 @@ def _isolation(engine: str, unenforced: Sequence[str]) -> str:
 def _sentences(parts: Sequence[str]) -> str:
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def _uid_of_event(event: Any) -> str:
-    """Return the uid an engine's event is about, or nothing when it changes no state."""
-    if not isinstance(event, dict):
-        return ""
-    actor = event.get("Actor")
-    attributes = actor.get("Attributes") if isinstance(actor, dict) else None
-    action = str(event.get("Action") or event.get("status") or "").split(":")[0]
-    uid = attributes.get(LABEL_UID) if isinstance(attributes, dict) else None
-    known = isinstance(uid, str) and re.fullmatch(r"[0-9A-Za-z-]{1,64}", uid)
-    return str(uid) if known and action in _EVENTS else ""
 
 
 def _prefixed(container: Container, streams: Streams) -> Streams:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +23,7 @@ from sandboxer.errors import TerminalError, TransientError
 from sandboxer.extension import LABEL_ENVIRONMENT, LABEL_UID
 from sandboxer.session import Engine, Session
 from sandboxer_extensions.compose_ssh import scripts
+from sandboxer_extensions.compose_ssh.made import Limit, Made, Record, read_made
 
 _UID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 _DOCKER_EXIT = re.compile(r"Exited \((\d{1,3})\)", re.ASCII)
@@ -47,6 +48,7 @@ def _or_empty(value: Any) -> Any:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 Labels = Annotated[dict[str, str], BeforeValidator(_or_empty)]
+Names = Annotated[list[str], BeforeValidator(lambda value: value or [])]
 
 
 def _moment(value: Any) -> datetime | None:
@@ -80,6 +82,14 @@ class _PodmanContainer(_Answer):
     exit_code: int = Field(alias="ExitCode")
     ended_at: Moment = Field(alias="ExitedAt", default=None)
     health: str = Field(alias="Status", default="")
+    image: str = Field(alias="Image", default="")
+    networks: Names = Field(alias="Networks", default_factory=list)
+
+
+class _Networks(_Answer):
+    networks: Annotated[dict[str, Any], BeforeValidator(_or_empty)] = Field(
+        alias="Networks", default_factory=dict
+    )
 
 
 class _DockerContainer(_Answer):
@@ -88,6 +98,8 @@ class _DockerContainer(_Answer):
     labels: Labels = Field(alias="Labels", default_factory=dict)
     state: str = Field(alias="State")
     status: str = Field(alias="Status")
+    image: str = Field(alias="Image", default="")
+    network: _Networks = Field(alias="NetworkSettings", default_factory=_Networks)
 
 
 class _Health(_Answer):
@@ -104,6 +116,7 @@ class _State(_Answer):
 
 class _Config(_Answer):
     labels: Labels = Field(alias="Labels", default_factory=dict)
+    image: str = Field(alias="Image", default="")
 
 
 class Limits(_Answer):
@@ -121,20 +134,30 @@ class _Inspected(_Answer):
     state: _State = Field(alias="State")
     config: _Config = Field(alias="Config")
     limits: Limits = Field(alias="HostConfig", default_factory=Limits)
+    image: str = Field(alias="ImageName", default="")
+    network: _Networks = Field(alias="NetworkSettings", default_factory=_Networks)
 
 
 class _PodmanNetwork(_Answer):
     name: str
     labels: Labels = Field(default_factory=dict)
+    made_at: Moment = Field(alias="created", default=None)
 
 
-class _Named(_Answer):
+class _DockerNetwork(_Answer):
     name: str = Field(alias="Name")
     labels: Labels = Field(alias="Labels", default_factory=dict)
+    made_at: Moment = Field(alias="Created", default=None)
+
+
+class _Volume(_Answer):
+    name: str = Field(alias="Name")
+    labels: Labels = Field(alias="Labels", default_factory=dict)
+    made_at: Moment = Field(alias="CreatedAt", default=None)
 
 
 class _Volumes(_Answer):
-    volumes: list[_Named] | None = Field(alias="Volumes", default=None)
+    volumes: list[_Volume] | None = Field(alias="Volumes", default=None)
 
 
 class _Marker(_Answer):
@@ -158,6 +181,10 @@ class Container:
     """By the host's clock; None when the engine was not asked or does not say."""
     memory_bytes: int = 0
     """Memory it may have; 0 when there is no limit or the engine was not asked."""
+    image: str = ""
+    """As the engine names it."""
+    networks: tuple[str, ...] = ()
+    """Names of the networks it is in, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +194,8 @@ class Thing:
     kind: str
     name: str
     labels: Mapping[str, str]
+    made_at: str = ""
+    """By the host's clock, in whole seconds; empty where the engine does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +206,16 @@ class Workspace:
     labels: Mapping[str, str]
     expected: tuple[str, ...]
     suspended: bool
+    manifest: str = ""
+    """Only when one uid was asked for."""
+    record: Record | None = None
+    """What was made; None when the record is missing or damaged."""
+    before: Record | None = None
+    """What was made before, while it is brought up again."""
+    limits: Mapping[str, Sequence[Limit]] = field(default_factory=dict)
+    """By container id, limits that are not what they were."""
+    has_repo: bool = True
+    """Whether the directory of the user's files is there."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -186,11 +225,13 @@ class Inventory:
     containers: list[Container] = field(default_factory=list)
     things: list[Thing] = field(default_factory=list)
     workspaces: list[Workspace] = field(default_factory=list)
+    unmarked: frozenset[str] = frozenset()
+    """Names of workspaces whose marker cannot be read; whose they are, the labels of others say."""
 
 
 async def take_inventory(session: Session, *, environment: str = "", uid: str = "") -> Inventory:
     """
-    Return what carries these labels; at least one of the two must be given.
+    Return what carries these labels; with neither of them, all of every installation.
 
     Raises:
         UnreachableError: The host did not answer.
@@ -206,9 +247,10 @@ async def take_inventory(session: Session, *, environment: str = "", uid: str = 
         )
     labels = [f"{LABEL_ENVIRONMENT}={environment}"] if environment else []
     labels += [f"{LABEL_UID}={uid}"] if uid else []
+    labels = labels or [LABEL_ENVIRONMENT]
     engine = session.engine()
     try:
-        (containers, things), workspaces = await asyncio.gather(
+        (containers, things), (workspaces, unmarked) = await asyncio.gather(
             _by_command(session, labels)
             if engine is None
             else _by_rest(engine, session.facts.engine, labels),
@@ -221,7 +263,7 @@ async def take_inventory(session: Session, *, environment: str = "", uid: str = 
             f"{problem}.",
             reason="BadAnswer",
         ) from error
-    wanted = dict(label.split("=", 1) for label in labels)
+    wanted = dict(label.split("=", 1) for label in labels if "=" in label)
 
     def ours(found: Mapping[str, str]) -> bool:
         return bool(found.get(LABEL_UID)) and all(found.get(k) == v for k, v in wanted.items())
@@ -231,6 +273,7 @@ async def take_inventory(session: Session, *, environment: str = "", uid: str = 
         containers=[c for c in containers if ours(c.labels)],
         things=[t for t in things if ours(t.labels)],
         workspaces=[w for w in workspaces if ours(w.labels)],
+        unmarked=unmarked,
     )
 
 
@@ -246,7 +289,7 @@ async def _by_rest(
         )
         containers = [_from_podman(c) for c in _list_of(_PodmanContainer, raw[0])]
         networks = _things("network", _list_of(_PodmanNetwork, raw[1]))
-        volumes = _things("volume", _list_of(_Named, raw[2]))
+        volumes = _things("volume", _list_of(_Volume, raw[2]))
     else:
         raw = await asyncio.gather(
             engine.get("/containers/json", query={**query, "all": "true"}),
@@ -254,7 +297,7 @@ async def _by_rest(
             engine.get("/volumes", query=query),
         )
         containers = [_from_docker(c) for c in _list_of(_DockerContainer, raw[0])]
-        networks = _things("network", _list_of(_Named, raw[1]))
+        networks = _things("network", _list_of(_DockerNetwork, raw[1]))
         volumes = _things("volume", _Volumes.model_validate(raw[2]).volumes or [])
     return await _with_memory_kills(engine, containers), networks + volumes
 
@@ -284,11 +327,11 @@ async def _by_command(
             f"{done.error_text()}"
         )
     containers, networks, volumes = _documents(done.stdout.decode("utf-8", "replace"), 3)
-    network_model = _PodmanNetwork if session.facts.engine == "podman" else _Named
+    network_model = _PodmanNetwork if session.facts.engine == "podman" else _DockerNetwork
     return (
         [_from_inspect(c) for c in _list_of(_Inspected, containers)],
         _things("network", _list_of(network_model, networks))
-        + _things("volume", _list_of(_Named, volumes)),
+        + _things("volume", _list_of(_Volume, volumes)),
     )
 
 
@@ -328,16 +371,13 @@ async def run_health_checks(session: Session, inventory: Inventory) -> None:
     lines = done.stdout.decode("ascii", "replace").splitlines()
     result = dict(line.split(" ", 1) for line in lines if " " in line)
     inventory.containers = [
-        Container(
-            id=c.id, name=c.name, labels=c.labels, state=c.state, health=result.get(c.id, c.health)
-        )
-        if c.health
-        else c
+        replace(c, health=result.get(c.id, c.health)) if c.health else c
         for c in inventory.containers
     ]
 
 
-async def _workspaces(session: Session, uid: str) -> list[Workspace]:
+async def _workspaces(session: Session, uid: str) -> tuple[list[Workspace], frozenset[str]]:
+    """Return the workspaces, and the names of those whose marker cannot be read."""
     name = f"sbx-{uid.replace('-', '')[:12]}" if uid else ""
     done = await session.script(scripts.WORKSPACES, session.facts.work_root, name)
     if done.exit_status:
@@ -345,22 +385,29 @@ async def _workspaces(session: Session, uid: str) -> list[Workspace]:
             f"The work root {session.facts.work_root} of host {session.host} cannot be listed: "
             f"{done.error_text()}"
         )
-    found = []
-    for line in done.stdout.decode("utf-8", "replace").splitlines():
+    found: list[Workspace] = []
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    made = read_made(lines)
+    for line in lines:
         sign, _, text = line.partition(" ")
+        if sign == "=":
+            found[-1:] = [replace(each, manifest=text) for each in found[-1:]]
+            continue
         try:
             marker = _Marker.model_validate_json(text)
         except ValidationError:
             # NOTE: markers of other extensions lie there too; only the owner reads its own.
             continue
-        owner = marker.labels.get(LABEL_UID, "")
+        owner = f"sbx-{marker.labels.get(LABEL_UID, '').replace('-', '')[:12]}"
+        kept = made.get(owner, Made())
         found.append(
             Workspace(
-                name=f"sbx-{owner.replace('-', '')[:12]}", labels=marker.labels,
-                expected=tuple(marker.expected), suspended=sign == "-",
+                name=owner, labels=marker.labels, expected=tuple(marker.expected),
+                suspended=sign == "-", record=kept.record, before=kept.before, limits=kept.limits,
+                has_repo=kept.has_repo,
             )
         )  # fmt: skip
-    return found
+    return found, frozenset(made) - {workspace.name for workspace in found}
 
 
 def _documents(text: str, count: int) -> list[Any]:
@@ -385,6 +432,7 @@ def _from_podman(found: _PodmanContainer) -> Container:
     return Container(
         id=found.id, name=_word(found.names[0]), labels=found.labels, state=_word(found.state),
         exit_code=found.exit_code, health=_word(found.health), ended_at=found.ended_at,
+        image=_text(found.image), networks=_networks(found.networks),
     )  # fmt: skip
 
 
@@ -393,6 +441,7 @@ def _from_docker(found: _DockerContainer) -> Container:
     return Container(
         id=found.id, name=_word(found.names[0]), labels=found.labels, state=_word(found.state),
         exit_code=int(ended[1]) if ended else 0, health=health[1] if health else "",
+        image=_text(found.image), networks=_networks(found.network.networks),
     )  # fmt: skip
 
 
@@ -403,11 +452,29 @@ def _from_inspect(found: _Inspected) -> Container:
         exit_code=state.exit_code, oom_killed=state.oom_killed,
         health=_word(state.health.status) if state.health else "",
         ended_at=state.ended_at, memory_bytes=found.limits.memory or 0,
+        image=_text(found.image or found.config.image),
+        networks=_networks(found.network.networks),
     )  # fmt: skip
 
 
-def _things(kind: str, found: Sequence[_PodmanNetwork | _Named]) -> list[Thing]:
-    return [Thing(kind=kind, name=_word(t.name), labels=t.labels) for t in found]
+def _things(kind: str, found: Sequence[_PodmanNetwork | _DockerNetwork | _Volume]) -> list[Thing]:
+    return [
+        Thing(kind=kind, name=_word(t.name), labels=t.labels, made_at=_moment_text(t.made_at))
+        for t in found
+    ]
+
+
+def _moment_text(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
+
+
+def _networks(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(word for name in names if (word := _word(name))))
+
+
+def _text(value: str) -> str:
+    """Return a name of an image without what a terminal would obey."""
+    return "".join(c for c in value[:256] if c.isprintable())
 
 
 def _word(text: str) -> str:

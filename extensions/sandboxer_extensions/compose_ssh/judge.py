@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import signal
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
-from sandboxer.extension import LABEL_EXTENSION, LABEL_SPEC_HASH, LABEL_UID, Observation, State
-from sandboxer.kinds.sandbox import Ending, ResourceSeen
+from sandboxer.extension import (
+    LABEL_EXTENSION,
+    LABEL_SPEC_HASH,
+    LABEL_UID,
+    Observation,
+    State,
+    short_id,
+)
+from sandboxer.kinds.sandbox import Difference, Ending, ResourceSeen
 from sandboxer.units import format_bytes
+from sandboxer_extensions.compose_ssh.drift import Found, differences
 from sandboxer_extensions.compose_ssh.inventory import Container, Inventory, Thing, Workspace
 from sandboxer_extensions.compose_ssh.stack import LABEL_EXPECTED, LABEL_ONESHOT, LABEL_SERVICE
 
@@ -29,18 +36,9 @@ _ENDED = frozenset({"exited", "stopped", "dead"})
 _MAX_NAMED = 4
 
 
-@dataclass(slots=True)
-class _Found:
-    """What was found of one sandbox."""
-
-    containers: list[Container] = field(default_factory=list)
-    things: list[Thing] = field(default_factory=list)
-    workspace: Workspace | None = None
-
-
 def judge(inventory: Inventory, *, extension: str) -> list[Observation]:
     """Return one observation per sandbox of *extension*, in the order of their uids."""
-    found: dict[str, _Found] = defaultdict(_Found)
+    found: dict[str, Found] = defaultdict(Found)
     for container in inventory.containers:
         if container.labels.get(LABEL_EXTENSION) == extension:
             found[container.labels[LABEL_UID]].containers.append(container)
@@ -50,6 +48,8 @@ def judge(inventory: Inventory, *, extension: str) -> list[Observation]:
     for workspace in inventory.workspaces:
         if workspace.labels.get(LABEL_EXTENSION) == extension:
             found[workspace.labels[LABEL_UID]].workspace = workspace
+    for uid, one in found.items():
+        one.unmarked = one.workspace is None and short_id(uid) in inventory.unmarked
     return [_observation(uid, found[uid]) for uid in sorted(found)]
 
 
@@ -63,7 +63,7 @@ def expected_services(
     return tuple(min(stated).split(",")) if stated else ()
 
 
-def _observation(uid: str, found: _Found) -> Observation:
+def _observation(uid: str, found: Found) -> Observation:
     state, message = _state(found)
     hashes = {c.labels.get(LABEL_SPEC_HASH, "") for c in found.containers}
     labelled: list[Container | Thing] = [*found.containers, *found.things]
@@ -75,17 +75,36 @@ def _observation(uid: str, found: _Found) -> Observation:
         resources=_resources(found),
         labels={k: v for k, v in labels.items() if k.startswith("sandboxer.dev/")},
         message=message,
+        drift=tuple(_drift(found, state)),
+        manifest=found.workspace.manifest if found.workspace else "",
     )
 
 
-def _state(found: _Found) -> tuple[State, str]:
+def _drift(found: Found, state: State) -> Iterator[Difference]:
+    """Yield what does not run, then what is not as it was made."""
+    services = {c.labels.get(LABEL_SERVICE, "") for c in found.containers}
+    for service in expected_services(found.containers, found.workspace):
+        if service not in services:
+            yield Difference(path=f"containers/{service}", wanted="present", seen="missing")
+    for container in found.containers if state != "Suspended" else ():
+        if _why_stopped(container):
+            service = container.labels.get(LABEL_SERVICE, container.name)
+            # NOTE: one word for `stopped`, `exited` and `dead`, which one ending goes through.
+            ended = container.state in _ENDED
+            seen = f"ended ({container.exit_code})" if ended else container.state
+            yield Difference(path=f"containers/{service}/state", wanted="running", seen=seen)
+    yield from differences(found)
+
+
+def _state(found: Found) -> tuple[State, str]:
     by_service: dict[str, list[Container]] = defaultdict(list)
     for container in found.containers:
         by_service[container.labels.get(LABEL_SERVICE, "")].append(container)
     expected = expected_services(found.containers, found.workspace)
     missing = [service for service in expected if service not in by_service]
     if found.workspace is None:
-        return "Incomplete", "The workspace directory is missing."
+        damaged = "The marker of the workspace is damaged."
+        return "Incomplete", damaged if found.unmarked else "The workspace directory is missing."
     if missing or not expected:
         return "Incomplete", _sentence([f"service {s} has no container" for s in missing])
     running = [c for c in found.containers if c.state == "running"]
@@ -145,7 +164,7 @@ def _why_not_ready(container: Container) -> str:
     return ""
 
 
-def _resources(found: _Found) -> tuple[ResourceSeen, ...]:
+def _resources(found: Found) -> tuple[ResourceSeen, ...]:
     seen = [
         ResourceSeen(
             kind="container", name=c.name, state=c.state, health=c.health,

@@ -10,6 +10,7 @@ from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, Wa
 from sandboxer.extension import Instance
 from sandboxer.session import Completed, Session
 from sandboxer_extensions.compose_ssh import scripts
+from sandboxer_extensions.compose_ssh.made import Record
 
 # Seconds one `up` may take on the host, pulls and builds included, before it is ended there.
 UP_LIMIT_S = 540
@@ -111,6 +112,14 @@ async def up(
         stdin=stdin, timeout_s=_UP_TIMEOUT_S,
     )  # fmt: skip
     return printed(done, instance)
+
+
+async def keep_record(session: Session, instance: Instance, record: Record) -> None:
+    """Keep what was made beside the workspace's marker, with the limits the kernel holds."""
+    await locked(
+        session, instance.short_id, scripts.RECORD, instance.uid, *record.containers,
+        stdin=f"{record.model_dump_json()}\n".encode(),
+    )  # fmt: skip
 
 
 def printed(done: Completed, instance: Instance) -> str:

@@ -34,15 +34,29 @@ _HEAD = f"""
 umask 077
 root=$1 id=$3 uid=$5; shift 5
 ws=$root/$id
+names_uid() {{
+    [ -f "$1" ] && [ ! -L "$1" ] && grep -qE "\\"{LABEL_UID}\\": ?\\"$uid\\"" "$1"
+}}
+# The document that runs says whose it is too, when the marker was damaged.
 owned() {{
-    [ -d "$ws" ] && [ ! -L "$ws" ] && [ -f "$ws/.sandboxer.json" ] &&
-    grep -qF "\\"{LABEL_UID}\\":\\"$uid\\"" "$ws/.sandboxer.json"
+    [ -d "$ws" ] && [ ! -L "$ws" ] &&
+    {{ names_uid "$ws/.sandboxer.json" || names_uid "$ws/compose.yaml"; }}
 }}
 """
 
 # podman-compose makes services depend on each other in podman's eyes, which then refuses to remove
 # one before the other; docker knows neither.
 _FORCE = 'force=-f; [ "$engine" != podman ] || force="-f --depend"'
+
+# NOTE: podman that is killed while it makes a container leaves its storage behind: without labels, in
+# no list but the external one, and for ever in the way of a container of that name.
+_REMNANTS = r"""
+remnants() {
+    [ "$engine" != podman ] ||
+        "$engine" ps -a --external --format '{{.ID}} {{.Status}} {{.Names}}' 2>/dev/null |
+        sed -n "s/^\([0-9a-f]*\) Storage ${id}[_-].*/\1/p"
+}
+"""
 
 # stdin: tar archive of the workspace's own files. $1 digest of what should be uploaded.
 # Prints `upload` when that has to be done.
@@ -53,23 +67,26 @@ digest=$1; shift
 rm -rf -- "$root/.new-$id".*
 new=$(mktemp -d "$root/.new-$id.XXXXXX") && tar -x -f - -C "$new" || exit 1
 if [ ! -e "$ws" ] && [ ! -L "$ws" ]; then
-    mkdir "$new/repo" && mv -T -- "$new" "$ws" || exit 1
+    : >"$new/.fresh" && mkdir "$new/repo" && mv -T -- "$new" "$ws" || exit 1
 else
     owned || {{ rm -rf -- "$new"; exit {FOREIGN_STATUS}; }}
-    for file in compose.yaml secrets.env .sandboxer.json; do
+    for file in manifest.json compose.yaml secrets.env .sandboxer.json; do
         mv -f -- "$new/$file" "$ws/$file" || exit 1
     done
     rmdir -- "$new"
-    [ -d "$ws/repo" ] || mkdir "$ws/repo" || exit 1
+    # NOTE: what was copied is gone with the directory, and containers still hold the old one.
+    [ -d "$ws/repo" ] ||
+        {{ : >"$ws/.fresh" && rm -f -- "$ws/.uploaded" && mkdir "$ws/repo"; }} || exit 1
 fi
 [ "$(cat "$ws/.uploaded" 2>/dev/null)" = "$digest" ] || [ -z "$digest" ] || echo upload
 """
 )
 
-# $1 engine, $2 environment, $3 spec hash, $4 grace in seconds, $5 time limit in seconds,
-# $6 number of paths, the paths, then the compose command. Prints the end of what it printed.
+# $1 engine, $2 environment, $3 spec hash, $4 grace in seconds, $5 time limit in seconds, $6 ids of
+# containers to make anew, $7 number of paths, the paths, then the compose command. Prints the end
+# of what it printed.
 _UP_BODY = f"""
-engine=$1 environment=$2 hash=$3 grace=$4 limit=$5 paths=$6; shift 6
+engine=$1 environment=$2 hash=$3 grace=$4 limit=$5 anew=$6 paths=$7; shift 7
 {_FORCE}
 [ -z "$digest" ] || printf %s "$digest" >"$ws/.uploaded"
 rm -f -- "$ws/.suspended"
@@ -91,11 +108,21 @@ old=
 for container in $all; do
     case $same in *" $container "*) ;; *) old="$old $container" ;; esac
 done
+# Ids come from the whole list in full and from this one cut short.
+for container in $anew; do
+    for one in $all; do
+        case $container in "$one"*) old="$old $one" ;; esac
+    done
+done
+[ ! -e "$ws/.fresh" ] || old=$all
 if [ -n "$old" ]; then
     [ "$grace" = 0 ] || "$engine" stop -t "$grace" $old >/dev/null 2>&1
     "$engine" kill $old >/dev/null 2>&1
     "$engine" rm $force $old >/dev/null 2>&1
 fi
+rm -f -- "$ws/.fresh"
+# NOTE: kept until there is a new one, to tell which data was lost meanwhile.
+[ ! -f "$ws/.made" ] || mv -f -- "$ws/.made" "$ws/.made.before"
 paused=$(list --filter status=paused)
 [ -z "$paused" ] || "$engine" unpause $paused >/dev/null 2>&1
 cd "$ws" || exit 1
@@ -103,12 +130,16 @@ timeout -k 5 "$limit" env -i PATH="$PATH" HOME="$HOME" \\
     ${{XDG_RUNTIME_DIR:+XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR"}} "$@" >up.log 2>&1 </dev/null
 echo "exit status $?"
 tail -c 3000 up.log
+! grep -qF 'already in use' up.log || "$engine" rm -f $(remnants) >/dev/null 2>&1
+exit 0
 """
 
-UP = PREPARE + _UP_BODY
+UP = PREPARE + _REMNANTS + _UP_BODY
 """Files and `up` in one round trip, for a sandbox without a repository."""
 
-UP_AFTER_UPLOAD = _HEAD + f"owned || exit {FOREIGN_STATUS}\ndigest=$1; shift\n" + _UP_BODY
+UP_AFTER_UPLOAD = (
+    _HEAD + f"owned || exit {FOREIGN_STATUS}\ndigest=$1; shift\n" + _REMNANTS + _UP_BODY
+)
 """The second half, once the repository has been copied."""
 
 _LIST = f"""
@@ -124,6 +155,7 @@ list() {{
 REMOVE = (
     _HEAD
     + _LIST
+    + _REMNANTS
     + f"""
 # NOTE: one filter at a time; for volumes, podman takes two as "either", which names others' data.
 mine() {{
@@ -151,6 +183,8 @@ if [ -n "$engine" ]; then
         containers=$(list) || exit 1
         [ -z "$containers" ] || {{ printf '%s\n' "$problem" >&2; exit {REMAINS_STATUS}; }}
     fi
+    left=$(remnants)
+    [ -z "$left" ] || "$engine" rm -f $left >/dev/null || exit {REMAINS_STATUS}
     for kind in network volume; do
         names=$(mine "$kind") || exit 1
         [ -z "$names" ] || "$engine" "$kind" rm $names >/dev/null || exit {REMAINS_STATUS}
@@ -166,6 +200,7 @@ if [ -e "$ws" ] || [ -L "$ws" ]; then
         echo "something is mounted below $ws" >&2; exit {REMAINS_STATUS}
     fi
     # NOTE: the marker goes last, or a removal cut short would leave a workspace nobody claims.
+    names_uid "$ws/.sandboxer.json" || cp -f -- "$ws/compose.yaml" "$ws/.sandboxer.json" || exit 1
     strip() {{ find "$ws" -mindepth 1 -maxdepth 1 ! -name .sandboxer.json -exec rm -rf -- {{}} +; }}
     if ! strip 2>/dev/null; then
         # Files of a rootless container belong to users that only its user namespace can name.
@@ -208,14 +243,56 @@ exit 0
 """
 )
 
-# $1 work root, $2 short id or empty for all. One line each: `+` or `-` (suspended), then the marker.
+# $1 work root, $2 short id or empty for all. One awk for any number of workspaces. A line is
+#   + MARKER or - MARKER (suspended)    = MANIFEST (of one that is asked for alone)
+#   made NAME RECORD    before NAME RECORD (what follows is not made yet)    empty NAME (has no `repo`)
+#   limit NAME ID FIELD WANTED|SEEN    whole - -
+# A limit is printed when it is not what RECORD found.
 WORKSPACES = """
 cd "$1" || exit 1
-for ws in ${2:-sbx-*}; do
-    [ -d "$ws" ] && [ ! -L "$ws" ] && [ -f "$ws/.sandboxer.json" ] || continue
-    if [ -e "$ws/.suspended" ]; then printf -- '- '; else printf '+ '; fi
-    head -c 16384 "$ws/.sandboxer.json" | tr -d '\\n\\r'; echo
-done
+plain() { [ -f "$1" ] && [ ! -L "$1" ]; }
+{
+    for ws in ${2:-sbx-*}; do
+        [ -d "$ws" ] && [ ! -L "$ws" ] || continue
+        if [ -f "$ws/.sandboxer.json" ]; then
+            if [ -e "$ws/.suspended" ]; then echo "- $ws"; else echo "+ $ws"; fi
+            [ -z "$2" ] || ! plain "$ws/manifest.json" || echo "= $ws"
+        fi
+        if plain "$ws/.made"; then echo "made $ws"
+        elif plain "$ws/.made.before"; then echo "before $ws"; fi
+        [ -d "$ws/repo" ] || echo "empty $ws"
+    done
+    echo whole
+} | awk '
+    function first_line(path) {
+        text = ""
+        if ((getline text < path) < 0) text = ""
+        close(path)
+        sub(/\\r$/, "", text)
+        return substr(text, 1, 16384)
+    }
+    $1 == "+" || $1 == "-" { print $1, first_line($2 "/.sandboxer.json") }
+    $1 == "=" { print $1, first_line($2 "/manifest.json") }
+    $1 == "empty" { print $1, $2, "-" }
+    $1 == "before" {
+        record = $2 "/.made.before"
+        if ((getline line < record) > 0) print $1, $2, substr(line, 1, 65536)
+        close(record)
+    }
+    $1 == "made" {
+        record = $2 "/.made"
+        if ((getline line < record) > 0) print "made", $2, substr(line, 1, 65536)
+        for (lines = 0; lines < 1024 && (getline line < record) > 0; lines++) {
+            if (split(line, part, " ") < 5 || part[1] != "limit") continue
+            if (part[4] !~ /^\\/sys\\/fs\\/cgroup\\// || part[4] ~ /\\.\\./) continue
+            wanted = substr(line, length(part[1] part[2] part[3] part[4]) + 5)
+            seen = first_line(part[4])
+            if (seen != "" && seen != wanted) print "limit", $2, part[2], part[3], wanted "|" seen
+        }
+        close(record)
+    }
+    $1 == "whole" { print "whole - -" }
+'
 """
 
 # $1 engine, $2 and $3 labels to filter by. Three JSON lists: containers, networks, volumes.
@@ -259,3 +336,36 @@ done
 wait
 "$engine" inspect --format '{{.Id}} {{.State.Health.Status}}' "$@"
 """
+
+# $@: ids of containers; stdin: what was made, as one line. Keeps it with a line
+#   limit ID FIELD PATH VALUE
+# for each file of a cgroup that limits one of them. Limits are read below /sys/fs/cgroup in both of its
+# layouts, in one walk; the scope of podman's monitor has the id in its name too.
+RECORD = (
+    _HEAD
+    + f"""
+owned || exit {FOREIGN_STATUS}
+new=$ws/.made.new
+cat >"$new" || exit 1
+limits() {{
+    [ $# -gt 0 ] || return 0
+    count=$#
+    while [ "$count" -gt 0 ]; do
+        set -- "$@" -o -name "*$1*"; shift; count=$((count - 1))
+    done
+    shift
+    find /sys/fs/cgroup -type d ! -name '*conmon*' \\( "$@" \\) -prune 2>/dev/null |
+        while read -r dir; do
+            id=${{dir##*/}} id=${{id%.scope}} id=${{id##*-}}
+            for file in memory:memory.max memory:memory.limit_in_bytes \\
+                    pids:pids.max cpu:cpu.max cpu:cpu.cfs_quota_us; do
+                path=$dir/${{file#*:}}
+                {{ read -r value <"$path"; }} 2>/dev/null || continue
+                printf 'limit %s %s %s %s\\n' "$id" "${{file%%:*}}" "$path" "$value"
+            done
+        done
+}}
+limits "$@" >>"$new"
+mv -f -- "$new" "$ws/.made" && rm -f -- "$ws/.made.before"
+"""
+)

@@ -4,6 +4,7 @@ From one `Instance` to the files of its workspace: what should run, as one compo
 Layout below the work root, all of it out of reach of the sandbox's processes except `repo`:
 
     sbx-<id>/.sandboxer.json   marker: labels and expected services; there from the first instant
+    sbx-<id>/manifest.json     what the sandbox's object can be rebuilt from
     sbx-<id>/compose.yaml      the document that runs, mode 0600
     sbx-<id>/secrets.env       secrets, for tools that would put them into arguments
     sbx-<id>/repo/             copy of the repository, the only part containers may mount
@@ -98,6 +99,11 @@ class Stack:
         return buffer.getvalue()
 
 
+def repo_dir(instance: Instance, work_root: str) -> str:
+    """Return the directory on the host that a person works in."""
+    return f"{work_root}/{instance.short_id}/repo"
+
+
 def build_stack(
     instance: Instance, *, work_root: str, qualified_images: bool, secrets_in_file: bool
 ) -> Stack:
@@ -124,6 +130,7 @@ def build_stack(
         services=services,
         files={
             MARKER: json.dumps(marker, separators=(",", ":")).encode(),
+            "manifest.json": instance.manifest.encode(),
             "compose.yaml": _document(checked),
             "secrets.env": _secrets_file(instance) if secrets_in_file else b"",
         },

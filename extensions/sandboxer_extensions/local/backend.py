@@ -159,6 +159,13 @@ class LocalExtension(Extension):
         """Do what `teardown` does, which needs nothing but the uid; see `Extension.reap`."""
         await _changing(session, "remove", environment, uid)
 
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Read what encloses the process from its record; see `Extension.recall`."""
+        means = await _changing(session, "recall", instance.environment, instance.uid)
+        if means not in ISOLATION_DETAIL:
+            raise TransientError(f"Cannot tell what encloses {instance.short_id}: {means[:100]!r}.")
+        return _provisioned(session, instance, means)
+
     async def suspend(self, session: Session, instance: Instance) -> None:
         """Kill the processes and keep the workspace; see `Extension.suspend`."""
         await _changing(session, "suspend", instance.environment, instance.uid)
@@ -214,7 +221,7 @@ class LocalExtension(Extension):
             session, "provision", instance.environment, instance.uid,
             observing.labels_text(instance.labels()), instance.spec_hash, inputs.isolation,
             "yes" if copied else "no", launching.repository(inputs.repo),
-            _script("enclose", "keeper"), stdin=launch,
+            _script("enclose", "keeper"), stdin=f"{instance.manifest}\n".encode() + launch,
         )  # fmt: skip
 
     async def _enter(self, session: Session, instance: Instance, file: str) -> Enclosure:

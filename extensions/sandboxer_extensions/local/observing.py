@@ -24,7 +24,7 @@ from sandboxer.extension import (
     State,
 )
 from sandboxer.kinds.meta import is_label_value
-from sandboxer.kinds.sandbox import Ending, ResourceSeen
+from sandboxer.kinds.sandbox import Difference, Ending, ResourceSeen
 
 # Digits of an exit status, which is at most 255.
 _STATUS_DIGITS = 3
@@ -47,8 +47,9 @@ class _Found:
     stat: tuple[str, str] = ("", "")
     """State letter and start time of the process that has this pid now."""
     exit_status: str = ""
+    manifest: str = ""
     flags: set[str] = field(default_factory=set)
-    """`work` and `suspended`."""
+    """`work`, `suspended`, and `marked` when its directory is there."""
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -57,6 +58,11 @@ class _Found:
     def alive(self, boot: str) -> bool:
         state, start = self.stat
         return self.boot == boot and start == str(self.start) and state not in ("", "Z", "X")
+
+    @property
+    def paused(self) -> bool:
+        """Whether a signal holds the process that is alive."""
+        return self.stat[0] == "T"
 
 
 def labels_text(labels: Mapping[str, str]) -> str:
@@ -72,7 +78,7 @@ def read_observations(
 
     Args:
         output: What `scripts/observe.sh` printed.
-        environment: Installation whose sandboxes are wanted; others are left out.
+        environment: Installation whose sandboxes are wanted, empty for all; others are left out.
         extension: Name the sandboxes' labels must carry.
 
     Raises:
@@ -82,7 +88,9 @@ def read_observations(
     if lines[-2:] != ["end - -", ""] or not lines[0].startswith("boot - "):
         raise TransientError("The answer about the local sandboxes is incomplete.")
     boot = lines[0].removeprefix("boot - ")
-    wanted = {LABEL_ENVIRONMENT: environment, LABEL_EXTENSION: extension}
+    wanted = {LABEL_EXTENSION: extension}
+    if environment:
+        wanted[LABEL_ENVIRONMENT] = environment
     return tuple(
         _judge(found, boot)
         for found in _gather(lines[1:-2])
@@ -102,6 +110,7 @@ def _gather(lines: list[str]) -> Iterator[_Found]:
         name, _, value = rest.partition(" ")
         found = by_name.setdefault(name, _Found(name))
         if kind == "marker":
+            found.flags.add("marked")
             found.marker = _labels(_decoded(value), name)
         elif kind == "process":
             _read_process(found, _decoded(value))
@@ -110,6 +119,8 @@ def _gather(lines: list[str]) -> Iterator[_Found]:
             found.stat = (state, start)
         elif kind == "exit":
             found.exit_status = value
+        elif kind == "manifest":
+            found.manifest = value
         else:
             found.flags.add(kind)
     yield from _one_per_uid(by_name)
@@ -165,6 +176,8 @@ def _judge(found: _Found, boot: str) -> Observation:
         resources=tuple(_resources(found, alive=alive)),
         labels=labels,
         message=message,
+        manifest=found.manifest,
+        drift=tuple(_drift(found, state, boot)),
     )
 
 
@@ -172,10 +185,34 @@ def _state(found: _Found, boot: str, *, alive: bool) -> tuple[State, str]:
     if found.name.startswith(UNFINISHED):
         return "Incomplete", "The workspace was not finished."
     if found.marker is None:
+        if "marked" in found.flags:
+            return "Incomplete", "The marker of the workspace was damaged."
         return "Incomplete", "The workspace is gone."
     if "work" not in found.flags:
         return "Incomplete", "The work directory is gone."
+    if alive and found.paused:
+        return "Stopped", "The process is held by a signal (SIGSTOP)."
     return ("Running", "") if alive else _at_rest(found, boot)
+
+
+def _drift(found: _Found, state: State, boot: str) -> Iterator[Difference]:
+    """Yield what is not as it was made; the files of the user are not looked at."""
+    if found.marker is None:
+        damaged = "marked" in found.flags
+        path, seen = ("workspace/marker", "damaged") if damaged else ("workspace", "missing")
+        yield Difference(path=path, wanted="present", seen=seen, data_lost=not damaged)
+    elif "work" not in found.flags:
+        yield Difference(path="workspace/work", wanted="present", seen="missing", data_lost=True)
+    if state != "Suspended" and (not found.alive(boot) or found.paused):
+        yield Difference(path="process/state", wanted="running", seen=_process_state(found, boot))
+
+
+def _process_state(found: _Found, boot: str) -> str:
+    if found.process is None:
+        return "missing"
+    if found.alive(boot):
+        return "held by a signal"
+    return f"ended ({found.exit_status})" if found.exit_status else "killed"
 
 
 def _at_rest(found: _Found, boot: str) -> tuple[State, str]:

@@ -19,9 +19,9 @@ def told(number: int, reason: str, message: str, **fields: Any) -> Transition:
     return Transition(number=number, time=EPOCH, reason=reason, message=message, **given)
 
 
-def condition(type_: str, status: Any, message: str) -> Condition:
+def condition(type_: str, status: Any, message: str, reason: str = "Why") -> Condition:
     return Condition(
-        type=type_, status=status, reason="Why", message=message, last_transition_time=EPOCH
+        type=type_, status=status, reason=reason, message=message, last_transition_time=EPOCH
     )
 
 
@@ -68,6 +68,19 @@ def test_the_living_say_how_they_are_and_what_went_wrong() -> None:
         "   2026-01-01 12:00:00   user alice (kubectl/v1.32.2)   Created   It was asked for.\n"
         f"   2026-01-01 12:00:00   controller (events)            Drifted   {HOG}\n"
     )
+
+
+def test_a_change_that_waits_is_told_of_what_runs() -> None:
+    """What runs says what its change waits for, and what does not run says it once."""
+    held = condition("Reconciling", "True", "ext.fake on h1: the host fails.", "Waiting")
+    running = condition("Ready", "True", "It runs.")
+    not_running = condition("Ready", "False", held.message)
+
+    waits = explained(story(host="h1", conditions=(running, held)), NOW)
+    says_once = explained(story(host="h1", conditions=(not_running, held)), NOW)
+
+    assert "  It runs.\n  A change of it waits. ext.fake on h1: the host fails.\n" in waits
+    assert says_once.count("the host fails") == 1
 
 
 def test_the_pending_say_what_each_host_said() -> None:

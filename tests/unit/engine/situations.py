@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from sandboxer.engine.leaving import Leave
 from sandboxer.engine.plan import Situation, Wanted
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Observation
 from sandboxer.kinds.meta import API_VERSION, FINALIZER
-from sandboxer.kinds.sandbox import ResourceSeen, Sandbox
+from sandboxer.kinds.sandbox import Destination, Difference, ResourceSeen, Sandbox
 from sandboxer.testing.clock import EPOCH
 
 HASH = "a" * 16
@@ -29,8 +30,11 @@ def situation(given: Mapping[str, Any]) -> Situation:
         given: `stage` (see `STAGES`), `deleting`, `generation`, `finalizers`, `spec` and `status`
             (as in a document, over the stage's own), `intention` (an action), `provisionedAgo`
             and `expiresIn` (seconds), `sees` (a state, or `unknown`), `seesHash`, `wants` (hash),
-            `wantsExpiry` (seconds), `objection`, `weak`
-            (an objection), `refused` (a reason), `unknown` (a reason).
+            `wantsExpiry` (seconds), `adopted`, `objection`, `weak`
+            (an objection), `refused` (a reason), `unknown` (a reason), `drained` (the host it fits
+            on besides its own, or `nowhere`), `aside` (the host set aside for it), `leaving` (what
+            was said of that), `unprobed`, `givenUp`, `build` (a state), `boot` (id), `drift` (paths
+            of differences), `copy` (another host that has one).
     """
     sees = given.get("sees", "Absent")
     expires_in = given.get("wantsExpiry", given.get("expiresIn"))
@@ -48,15 +52,40 @@ def situation(given: Mapping[str, Any]) -> Situation:
         wanted=wanted,
         observation=None if sees == "unknown" else _observation(sees, given),
         unknown_reason=given.get("unknown", "HostUnreachable") if sees == "unknown" else "",
+        leave=_leave(given),
+        boot_id=given.get("boot", ""),
+        copy_on=given.get("copy", ""),
     )
+
+
+def _leave(given: Mapping[str, Any]) -> Leave | None:
+    if not ("drained" in given or given.get("givenUp")):
+        return None
+    other = given.get("drained", "nowhere")
+    return Leave(
+        message="Host h1 is drained.",
+        is_given_up=given.get("givenUp", False),
+        destination=None if other == "nowhere" else _destination(other),
+        objection="There is no other host." if other == "nowhere" else "",
+        is_judged=not given.get("unprobed", False),
+    )
+
+
+def _destination(name: str) -> Destination:
+    return Destination(extension="ext.fake", host=name)
 
 
 def _observation(state: Any, given: Mapping[str, Any]) -> Observation:
     if state == "Absent":
         return Observation(uid="u", state="Absent")
     seen = ResourceSeen(kind="process", name="p", state=given.get("resource", "running"))
+    if "build" in given:
+        seen = ResourceSeen(kind="build", name="b", state=given["build"])
     hash_ = HASHES[given.get("seesHash", "same")]
-    return Observation(uid="u", state=state, spec_hash=hash_, resources=(seen,))
+    drift = tuple(
+        Difference(path=path, wanted="present", seen="missing") for path in given.get("drift", ())
+    )
+    return Observation(uid="u", state=state, spec_hash=hash_, resources=(seen,), drift=drift)
 
 
 def _sandbox(given: Mapping[str, Any]) -> Sandbox:
@@ -77,6 +106,13 @@ def _sandbox(given: Mapping[str, Any]) -> Sandbox:
         status["provisionedAt"] = _text(-given["provisionedAgo"])
     if "expiresIn" in given:
         status["expiresAt"] = _text(given["expiresIn"])
+    if "aside" in given:
+        status["destination"] = _destination(given["aside"]).to_document()
+    if "aside" in given or "leaving" in given:
+        leaving = _condition("Leaving", "True") | {"reason": given.get("leaving", "Moving")}
+        status["conditions"].append(leaving)
+    if given.get("adopted"):
+        status["conditions"].append(_condition("Provisioned", "True") | {"reason": "Adopted"})
     return Sandbox.parse(
         {
             "apiVersion": API_VERSION,

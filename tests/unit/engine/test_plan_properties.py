@@ -33,17 +33,30 @@ GIVEN = st.fixed_dictionaries(
         "objection": st.sampled_from(["", "It asks for h2."]),
         "weak": st.sampled_from(["", "It is isolated by none."]),
         "provisionedAgo": st.integers(-10, 600),
+        "givenUp": st.booleans(),
+        "boot": st.sampled_from(["", "b1", "b2"]),
     },
     optional={
         "intention": st.sampled_from(["Provision", "Suspend", "Resume", "Teardown"]),
         "refused": st.just("InvalidInputs"),
         "expiresIn": st.integers(-10, 10),
+        "drained": st.sampled_from(["nowhere", "h2", "h3"]),
+        "aside": st.sampled_from(["h2", "h3"]),
+        "leaving": st.sampled_from(["Moving", "NoOtherPlace"]),
+        "build": st.sampled_from(["running", "ended"]),
     },
 )
 
 
 def plan(case: dict[str, Any]) -> Step:
     return next_step(situation(case))
+
+
+@given(GIVEN)
+def test_never_makes_a_second_copy(case: dict[str, Any]) -> None:
+    """What was made once and is gone is not built again while another host has it."""
+    made = {"stage": "ready", "sees": "Absent", "copy": "h9"}
+    assert plan(case | made).name not in BUILDING
 
 
 @given(GIVEN)
@@ -70,7 +83,8 @@ def test_never_forgets_what_is_there(case: dict[str, Any]) -> None:
 
 @given(GIVEN)
 def test_never_forgets_what_may_be_there(case: dict[str, Any]) -> None:
-    """What was begun is not forgotten before a teardown was seen to leave nothing."""
+    """What was begun is not forgotten before a teardown was seen to leave nothing; or given up."""
+    case |= {"givenUp": False}
     seen = situation(case)
     assume(was_acted_on(seen.sandbox) and seen.sandbox.status.extension)
 
@@ -94,7 +108,7 @@ def test_never_touches_a_live_sandbox_with_a_refused_document(case: dict[str, An
     """A document that cannot be followed leaves everything as it is."""
     refused = case | {"refused": "InvalidInputs", "deleting": False}
 
-    assert plan(refused).name in ("Refuse", "Warn", "Expire")
+    assert plan(refused).name in ("Refuse", "Warn", "Expire", "Abandon")
 
 
 @given(GIVEN)
@@ -105,6 +119,29 @@ def test_never_routes_away_from_something(case: dict[str, Any]) -> None:
 
     if next_step(seen).name == "Route":
         assert case["sees"] == "Absent"
+
+
+@given(GIVEN)
+def test_never_leaves_a_drained_host_without_another_place(case: dict[str, Any]) -> None:
+    """A drain tears nothing down before another place that fits now is set aside."""
+    case |= {"drained": case.get("drained", "nowhere"), "objection": "", "deleting": False}
+    seen = situation(case)
+
+    if next_step(seen).name == "Relocate" and case.get("intention") != "Teardown":
+        assert seen.leave is not None
+        assert seen.leave.destination is not None
+        assert seen.sandbox.status.destination == seen.leave.destination
+        assert "build" not in case
+
+
+@given(GIVEN)
+def test_never_gives_up_what_can_be_seen(case: dict[str, Any]) -> None:
+    """A place is forgotten unseen only when its host was given up and nothing of it is seen."""
+    step = plan(case)
+
+    if step.name == "Abandon" or step.reason == "HostGivenUp":
+        assert case["givenUp"]
+        assert case["sees"] == "unknown"
 
 
 @given(GIVEN)

@@ -175,3 +175,23 @@ def test_phase_of_a_deletion() -> None:
     deleting = situation({"stage": "ready", "deleting": True}).sandbox
 
     assert record.phase(deleting) == "Terminating"
+
+
+def test_what_has_left_begins_anew() -> None:
+    """Of its former place nothing is said any more: neither rest nor drift nor that it is to leave."""
+    drained = Step(name="Reserve", reason="HostDrained", message="Host h1 is drained.")
+    choice = Choice(extension="ext.fake", host="h2", reason="ext.fake on h2: it fits.")
+    drift = {"Drifted": Fact("True", "Drift", "It is not as it was made.")}
+    resting = at("suspended")
+    leaving = resting.model_copy(
+        update={"status": record.reserved(resting, choice, drained, EPOCH)}
+    )
+    sandbox = leaving.model_copy(
+        update={"status": stated(leaving.status, drift, generation=1, now=EPOCH)}
+    )
+
+    status = record.routed(sandbox, choice, EPOCH)
+
+    assert {told(status, each) for each in ("Leaving", "Drifted")} == {("False", "Moved")}
+    assert not status.is_true("Suspended")
+    assert (status.host, status.destination, status.boot_id) == ("h2", None, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -291,3 +292,34 @@ def test_host_named_by_inputs_that_cannot_be(asked: str | None, word: str) -> No
 
     assert isinstance(answer, NoFit)
     assert word in answer.message
+
+
+def test_host_on_which_an_extension_fails_is_avoided() -> None:
+    """Another host, or another extension on the same one, is taken although it carries more."""
+    failing = replace(place("h1"), failing={"ext.fake": "the host fails."})
+
+    elsewhere = choose(wish(), [failing, place("h2", 5)])
+    by_another = choose(wish(FAKE, SECOND), [failing])
+
+    assert isinstance(elsewhere, Choice)
+    assert elsewhere.host == "h2"
+    assert "ext.fake on h1: the host fails." in elsewhere.reason
+    assert isinstance(by_another, Choice)
+    assert by_another.extension == "ext.second"
+
+
+def test_failing_host_is_the_last_resort() -> None:
+    """With nothing else it is taken by who may try there, and by nobody else."""
+    failing = replace(place("h1"), failing={"ext.fake": "the host fails."})
+    tried = replace(failing, open_to=frozenset({"ext.fake"}))
+
+    refused = choose(wish(), [failing])
+    choice = choose(wish(), [tried, place("h2", 1, labels={"fake": "refuse"})])
+    spared = choose(wish(), [tried, place("h2", 1)])
+
+    assert isinstance(refused, NoFit)
+    assert refused.objections == ("ext.fake on h1: the host fails.",)
+    assert isinstance(choice, Choice)
+    assert "Nothing else fits, so it tries whether the host still fails." in choice.reason
+    assert isinstance(spared, Choice)
+    assert spared.host == "h2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sandboxer.kinds.host import Host, HostSpec
 from sandboxer.kinds.meta import FINALIZER, ManagedFieldsEntry, ObjectMeta
 from sandboxer.kinds.sandbox import Sandbox, SandboxSpec, SandboxStatus
 from sandboxer.store import rules
-from sandboxer.store.operations import Create, Delete, Operation, Update, UpdateStatus
+from sandboxer.store.operations import Adopt, Create, Delete, Operation, Update, UpdateStatus
 from sandboxer.store.rules import Verdict
 
 NOW = "2026-01-01T00:00:00Z"
@@ -56,6 +57,47 @@ def test_created_status() -> None:
     obj = Sandbox(metadata=ObjectMeta(name="a"), status=SandboxStatus(phase="Ready"))
 
     assert judged(Create(obj), None).document["status"]["phase"] == "Pending"
+
+
+def lost(**metadata: Any) -> Sandbox:
+    """Return a Sandbox as it is rebuilt after its store was lost."""
+    known = {"uid": "u", "creation_timestamp": datetime(2025, 1, 1, tzinfo=UTC), **metadata}
+    status = SandboxStatus(phase="Ready", host="h1")
+    return Sandbox(metadata=ObjectMeta(name="a", finalizers=(FINALIZER,), **known), status=status)
+
+
+def test_adopted_keeps_what_it_had() -> None:
+    """Uid, age, finalizers and status of an adopted object are stored in one write."""
+    verdict = judged(Adopt(lost(generation=9)), None)
+
+    metadata = verdict.document["metadata"]
+    assert verdict.change == "ADDED"
+    assert (metadata["uid"], metadata["generation"]) == ("u", 1)
+    assert metadata["creationTimestamp"] == "2025-01-01T00:00:00Z"
+    assert (metadata["finalizers"], metadata["namespace"]) == ([FINALIZER], "default")
+    assert verdict.document["status"]["host"] == "h1"
+
+
+def test_adopt_existing() -> None:
+    """What has the name by now keeps it."""
+    with pytest.raises(ConflictError) as caught:
+        judged(Adopt(lost()), stored())
+
+    assert caught.value.reason == "AlreadyExists"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param({"uid": ""}, id="no uid"),
+        pytest.param({"creation_timestamp": None}, id="no age"),
+        pytest.param({"resource_version": "1"}, id="stored elsewhere"),
+    ],
+)
+def test_adopt_needs_an_identity(metadata: dict[str, Any]) -> None:
+    """An object without identity is created, not adopted."""
+    with pytest.raises(InvalidSpecError):
+        judged(Adopt(lost(**metadata)), None)
 
 
 def test_create_existing() -> None:

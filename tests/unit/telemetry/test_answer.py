@@ -49,6 +49,17 @@ def test_pulse_is_read() -> None:
     assert pulse.load.disk_free_bytes == 85197438976
 
 
+def test_disk_of_the_store_is_read_where_it_is_told() -> None:
+    """A host that may not look there says nothing of it, and that is no number."""
+    told = b"store_disk_total_bytes=1000\nstore_disk_free_bytes=10\nend=1\n"
+
+    with_store = parse_pulse("h1", PULSE.replace(b"end=1\n", told)).load
+    without = parse_pulse("h1", PULSE).load
+
+    assert (with_store.store_disk_total_bytes, with_store.store_disk_free_bytes) == (1000, 10)
+    assert (without.store_disk_total_bytes, without.store_disk_free_bytes) == (0, 0)
+
+
 def test_facts_are_read() -> None:
     """Facts come out, and the compose tool is chosen."""
     facts = parse_facts("h1", FACTS)
@@ -57,6 +68,7 @@ def test_facts_are_read() -> None:
     assert facts.tools == {"rsync": "/usr/bin/rsync"}
     assert facts.compose_command == ("/usr/bin/podman-compose",)
     assert facts.engine_socket == ""
+    assert facts.engine_store == ""
 
 
 @given(st.binary(max_size=400))
@@ -115,6 +127,7 @@ def test_wrong_pulses_are_refused(answer: bytes) -> None:
         (b"work_root=/var/lib/sandboxer", b"work_root=/var/../etc"),
         (b"work_root=/var/lib/sandboxer", b"work_root=/"),
         (b"work_root=/var/lib/sandboxer", b"work_root=relative"),
+        (b"engine=podman", b"engine_store=/var/../etc\nengine=podman"),
     ],
 )
 def test_wrong_facts_are_refused(before: bytes, after: bytes) -> None:

@@ -129,3 +129,15 @@ def test_age_is_told() -> None:
     clock.now_s = 4.0
 
     assert inventory.view("a").age_s == 4.0
+
+
+def test_short_ids_mean_what_was_seen(inventory: Inventory) -> None:
+    """A hint by short id finds its sandbox once that was seen; a uid means itself in any case."""
+    uid = "12345678-9abc-4def-8000-000000000000"
+    before = inventory.named({"sbx-123456789abc", "u"})
+    inventory.replace([seen(uid), seen("other")], inventory.begin())
+
+    after = inventory.named({"sbx-123456789abc", "sbx-ffffffffffff", "u"})
+
+    assert before == {"u"}
+    assert after == {uid, "u"}

@@ -2,6 +2,8 @@
 # One awk for any number of them, no process each. A line is KIND NAME REST:
 #   boot - ID    marker NAME JSON    process NAME JSON    stat NAME STATE START
 #   exit NAME STATUS    work NAME    suspended NAME    end - -
+# and of one that is asked for alone also
+#   manifest NAME JSON
 set -eu
 export LC_ALL=C
 cd "$1"
@@ -18,7 +20,7 @@ found() { [ -e "$1" ] || [ -L "$1" ]; }
         [ ! -f "$path" ] || printf 'process %s\n' "${path#.processes/}"
     done
     echo whole
-} | awk '
+} | awk -v only="$only" '
     # 16 KiB are more than twice what our labels can take; a longer line is not ours.
     function first_line(path) {
         text = ""
@@ -37,6 +39,7 @@ found() { [ -e "$1" ] || [ -L "$1" ]; }
         line = first_line($2 "/.sandboxer.json")
         print "marker", $2, line
         labels[$2] = substr(line, 2)
+        if (only != "") print "manifest", $2, first_line($2 "/manifest.json")
     }
     $1 == "process" {
         line = first_line(".processes/" $2)
@@ -48,8 +51,8 @@ found() { [ -e "$1" ] || [ -L "$1" ]; }
         stat = first_line("/proc/" substr(line, RSTART + 6, RLENGTH - 6) "/stat")
         sub(/^.*\) /, "", stat)
         split(stat, field, " ")
-        # Z and X are dead; which of the others it is would only make equal answers different.
-        if (field[20] != "") print "stat", $2, (field[1] ~ /[ZX]/ ? field[1] : "S"), field[20]
+        # Z and X are dead, T is held; which of the others it is would only make equal answers differ.
+        if (field[20] != "") print "stat", $2, (field[1] ~ /[ZXT]/ ? field[1] : "S"), field[20]
         status = first_line($2 "/exit")
         if (status ~ /^[0-9]+$/) print "exit", $2, status
     }

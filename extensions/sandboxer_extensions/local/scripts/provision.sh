@@ -1,15 +1,20 @@
 # provision.sh ... LABELS SPEC_HASH ISOLATION COPIED REPOSITORY KEEPER: make the workspace and its process.
-# Standard input is the text the sandbox runs. Prints `copy` when the repository must be copied
-# first, else `running LEVEL`.
+# Standard input is the manifest, one line, and then the text the sandbox runs. Prints `copy` when the
+# repository must be copied first, else `running LEVEL`.
 labels=$1 spec_hash=$2 isolation=$3 copied=$4 repository=$5 keeper=$6
+IFS= read -r manifest || transient "The manifest did not arrive."
 
 write_marker() { printf '{"labels":%s}\n' "$labels" >"$1"; }
+write_manifest() { printf '%s\n' "$manifest" >"$1"; }
+# Replace FILE of the workspace by what FUNCTION writes, when that differs.
+renew() { "$2" "$dir/renewed" && { cmp -s "$dir/renewed" "$1" && rm "$dir/renewed" || mv -f "$dir/renewed" "$1"; }; }
 
 # Labelled from birth: the directory gets its name only once its marker is inside.
 if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
     new=$root/.new-$short.$$
     mkdir "$new"
     write_marker "$new/.sandboxer.json"
+    write_manifest "$new/manifest.json"
     mkdir "$new/work"
     mv -T "$new" "$dir"
 fi
@@ -20,18 +25,21 @@ own "$record"
 lock
 mkdir -p "$root/.processes"
 rm -rf "$root/.new-$short."*
-write_marker "$dir/marker.new"
-cmp -s "$dir/marker.new" "$marker" && rm "$dir/marker.new" || mv -f "$dir/marker.new" "$marker"
+renew "$marker" write_marker
+renew "$dir/manifest.json" write_manifest
 
 if alive && [ -d "$dir/work" ] && grep -qF "\"sandboxer.dev/spec-hash\":\"$spec_hash\"" "$record"; then
     rm -f "$dir/suspended"
+    # Somebody may hold it with SIGSTOP; who runs is not disturbed.
+    kill -s CONT -- "-$pid" 2>/dev/null || :
     level=${line#*\"level\":\"}
     echo "running ${level%%\"*}"
     exit
 fi
 kill_all
 [ ! -L "$dir/work" ] || rm -f "$dir/work"
-mkdir -p "$dir/work"
+# NOTE: what was copied went with the directory, and is copied again.
+[ -d "$dir/work" ] || { rm -f "$dir/repository" && mkdir "$dir/work"; }
 if [ "$copied" = yes ]; then
     printf '%s\n' "$repository" >"$dir/repository"
 elif [ -n "$repository" ] && ! printf '%s\n' "$repository" | cmp -s - "$dir/repository"; then

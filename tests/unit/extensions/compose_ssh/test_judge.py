@@ -10,6 +10,7 @@ import pytest
 
 from sandboxer.extension import LABEL_EXTENSION, LABEL_SPEC_HASH, LABEL_UID
 from sandboxer.kinds.sandbox import Ending
+from sandboxer_extensions.compose_ssh.drift import Found, record_of
 from sandboxer_extensions.compose_ssh.inventory import (
     Container,
     Inventory,
@@ -148,3 +149,28 @@ def test_other_extensions_are_not_ours() -> None:
     found = Inventory(workspaces=[Workspace(name="sbx-u2", labels=labels, expected=(), suspended=False)])  # fmt: skip
 
     assert judge(found, extension=NAME) == []
+
+
+@pytest.mark.parametrize(
+    ("containers", "workspace", "told"),
+    [
+        ([container("app"), container("db")], WORKSPACE, []),
+        ([container("app")], WORKSPACE, ["containers/db: present -> missing"]),
+        ([container("app"), container("db", "paused")], WORKSPACE, ["containers/db/state: running -> paused"]),
+        ([container("app"), container("db", "stopped", exit_code=137)], WORKSPACE, ["containers/db/state: running -> ended (137)"]),
+        ([container("app"), container("db", "exited", exit_code=137)], WORKSPACE, ["containers/db/state: running -> ended (137)"]),
+        ([container("app"), container("db", "exited", labels={LABEL_ONESHOT: "true"})], WORKSPACE, []),
+        ([container("app", "exited"), container("db", "exited")], SUSPENDED, []),
+        ([container("app"), container("db")], None, ["workspace: present -> missing"]),
+    ],
+)  # fmt: skip
+def test_what_does_not_run_is_drift(
+    containers: list[Container], workspace: Workspace | None, told: list[str]
+) -> None:
+    """What is missing or does not run is told by its path; what is suspended or done is not."""
+    record = record_of(Found(containers))
+    kept = [replace(workspace, record=record)] if workspace else []
+
+    (seen,) = judge(Inventory(containers=containers, workspaces=kept), extension=NAME)
+
+    assert [str(one) for one in seen.drift] == told

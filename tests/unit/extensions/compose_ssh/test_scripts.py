@@ -71,3 +71,70 @@ def test_a_kernel_log_that_may_not_be_read_says_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def _listing(root: Path, short_id: str = "") -> list[str]:
+    done = subprocess.run(
+        ["sh", "-c", scripts.WORKSPACES, "sandboxer", str(root), short_id],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def _workspace(root: Path, name: str) -> Path:
+    directory = root / name
+    (directory / "repo").mkdir(parents=True)
+    (directory / ".sandboxer.json").write_text(f'{{"name":"{name}"}}')
+    (directory / "manifest.json").write_text("{}\n")
+    return directory
+
+
+def test_workspaces_are_listed_with_what_was_made(tmp_path: Path) -> None:
+    """Markers and records come whole, a manifest only of the one that is asked for."""
+    first, second = (_workspace(tmp_path, name) for name in ("sbx-a", "sbx-b"))
+    (first / ".made").write_text('{"containers":{}}\n')
+    (second / ".suspended").touch()
+    (second / "repo").rmdir()
+    (tmp_path / "sbx-link").symlink_to(first)
+
+    listed, one, none = _listing(tmp_path), _listing(tmp_path, "sbx-a"), _listing(tmp_path, "sbx-x")
+
+    assert listed == [
+        '+ {"name":"sbx-a"}', 'made sbx-a {"containers":{}}',
+        '- {"name":"sbx-b"}', "empty sbx-b -", "whole - -",
+    ]  # fmt: skip
+    assert one == ['+ {"name":"sbx-a"}', "= {}", 'made sbx-a {"containers":{}}', "whole - -"]
+    assert none == ["whole - -"]
+
+
+def test_only_limits_that_changed_are_told(tmp_path: Path) -> None:
+    """A file of a cgroup is compared with what it said; no other file of the machine is read."""
+    # Files of the two layouts that do not change by themselves.
+    known = ("notify_on_release", "cgroup.controllers")
+    files = (path for name in known for path in Path("/sys/fs/cgroup").rglob(name))
+    held = next(path for path in files if _first_line(path))
+    said = _first_line(held)
+    secret = tmp_path / "secret"
+    secret.write_text("hidden\n")
+    lines = [
+        "{}",
+        f"limit a1 memory {held} {said}",
+        f"limit a1 pids {held} another value",
+        f"limit a1 cpu {secret} 1",
+        f"limit a1 cpu /sys/fs/cgroup/../..{secret} 1",
+        "limit a1 cpu /sys/fs/cgroup/nothing 1",
+        f"limit a1 cpu {held}",
+        "nonsense",
+    ]
+    (_workspace(tmp_path, "sbx-a") / ".made").write_text("\n".join(lines) + "\n")
+
+    told = [line for line in _listing(tmp_path) if line.startswith("limit")]
+
+    assert told == [f"limit sbx-a a1 pids another value|{said}"]
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return (path.read_text().splitlines() or [""])[0]
+    except (OSError, UnicodeDecodeError):
+        return ""

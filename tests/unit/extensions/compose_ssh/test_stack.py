@@ -205,7 +205,8 @@ def test_the_archive_holds_private_files_only() -> None:
     with tarfile.open(fileobj=io.BytesIO(stack().archive())) as archive:
         members = archive.getmembers()
 
-    assert {m.name for m in members} == {".sandboxer.json", "compose.yaml", "secrets.env"}
+    files = {".sandboxer.json", "manifest.json", "compose.yaml", "secrets.env"}
+    assert {m.name for m in members} == files
     assert {m.mode for m in members} == {0o600}
     assert all(m.isfile() for m in members)
 

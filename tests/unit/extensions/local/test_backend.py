@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -404,3 +406,55 @@ def test_works_as_an_ordinary_user(tmp_path: Path) -> None:
     finally:
         shutil.rmtree(base, ignore_errors=True)
     assert ran.returncode == 0, ran.stdout[-3000:]
+
+
+async def test_a_held_process_is_told_and_goes_on(session: Session, root: Path) -> None:
+    """SIGSTOP to its keeper is drift, and the same process goes on after a provision."""
+    instance = make_instance()
+    await LOCAL.provision(session, instance)
+    record = root / ".processes" / instance.short_id
+    keeper = json.loads(record.read_text())["pid"]
+
+    os.kill(keeper, signal.SIGSTOP)
+    message = await until(session, instance, "Stopped")
+    [held] = await LOCAL.observe(session, ENVIRONMENT, instance.uid)
+    await LOCAL.provision(session, instance)
+    await until(session, instance, "Running")
+
+    assert "held by a signal" in message
+    assert [one.path for one in held.drift] == ["process/state"]
+    assert json.loads(record.read_text())["pid"] == keeper
+
+
+async def test_files_deleted_with_the_work_directory_are_copied_again(
+    session: Session, root: Path, tmp_path: Path
+) -> None:
+    """A repository whose copy was deleted is copied again; that data was lost is told."""
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "hello.txt").write_text("hi")
+    instance = make_instance(repo=str(tmp_path / "repo"))
+    await LOCAL.provision(session, instance)
+
+    shutil.rmtree(root / instance.short_id / "work")
+    [lost] = await LOCAL.observe(session, ENVIRONMENT, instance.uid)
+    await LOCAL.provision(session, instance)
+    await until(session, instance, "Running")
+
+    assert [(one.path, one.data_lost) for one in lost.drift] == [("workspace/work", True)]
+    assert await run(session, instance, "cat hello.txt") == "hi"
+
+
+async def test_a_damaged_marker_is_left_to_a_person(session: Session, root: Path) -> None:
+    """It is told, and nothing is changed in a directory that does not say whose it is."""
+    instance = make_instance()
+    await LOCAL.provision(session, instance)
+    marker = root / instance.short_id / ".sandboxer.json"
+    text = marker.read_text()
+
+    marker.write_text("x")
+    [seen] = await LOCAL.observe(session, ENVIRONMENT, instance.uid)
+    with pytest.raises(TerminalError, match="damaged"):
+        await LOCAL.provision(session, instance)
+    marker.write_text(text)
+
+    assert [one.path for one in seen.drift] == ["workspace/marker"]

@@ -76,6 +76,38 @@ def test_state(lines: list[str], state: str, message: str) -> None:
     assert message in seen.message
 
 
+@pytest.mark.parametrize(
+    ("lines", "path", "lost"),
+    [
+        pytest.param([marker(), WORK, process(), LIVES], "", False, id="running"),
+        pytest.param([marker(), WORK, process()], "process/state killed", False, id="killed"),
+        pytest.param(
+            [marker(), WORK, process(), f"stat {NAME} T 99"],
+            "process/state held by a signal", False, id="held",
+        ),
+        pytest.param(
+            [marker(), WORK, process(), f"exit {NAME} 3"],
+            "process/state ended (3)", False, id="ended",
+        ),
+        pytest.param([marker(), WORK], "process/state missing", False, id="no-process"),
+        pytest.param([marker(), WORK, f"suspended {NAME}"], "", False, id="suspended"),
+        pytest.param([marker(), process(), LIVES], "workspace/work missing", True, id="no-work"),
+        pytest.param([process(), LIVES], "workspace missing", True, id="no-workspace"),
+        pytest.param(
+            [f"marker {NAME} x", WORK, process(), LIVES],
+            "workspace/marker damaged", False, id="damaged",
+        ),
+    ],
+)  # fmt: skip
+def test_drift(lines: list[str], path: str, *, lost: bool) -> None:
+    """What is not as it was made is told by its path, and whether data went with it."""
+    [seen] = read(*lines)
+
+    assert [f"{one.path} {one.seen}" for one in seen.drift] == ([path] if path else [])
+    assert [one.data_lost for one in seen.drift] == ([lost] if path else [])
+    assert (seen.state in ("Running", "Suspended")) == (path == "")
+
+
 def test_hashes_must_agree() -> None:
     """A process older than its workspace's labels gives no hash, so it is provisioned anew."""
     [seen] = read(marker(), WORK, process("old"), LIVES)
