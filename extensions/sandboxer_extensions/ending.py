@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from sandboxer.errors import TransientError
+from sandboxer.errors import SandboxerError
 from sandboxer.session import Session
+
+_log = logging.getLogger(__name__)
 
 VARIABLE = "SANDBOXER_EXEC"
 """Environment variable whose value is the mark."""
@@ -78,8 +81,13 @@ async def ended_with_caller(
 
 
 async def _end(session: Session, mark: str, also: EndMore | None) -> None:
-    # NOTE: a host that does not answer keeps the command; the error on its way says so already.
-    with contextlib.suppress(TransientError):
-        await session.script(END, stdin=mark.encode(), timeout_s=_END_LIMIT_S)
+    # NOTE: a host that does not answer keeps the command; the error on its way says so already, and
+    # none of ours may take the place of a cancellation.
+    with contextlib.suppress(SandboxerError):
+        ended = await session.script(END, stdin=mark.encode(), timeout_s=_END_LIMIT_S)
+        if ended.exit_status != 0:
+            _log.warning(
+                "what a command started on %s may still run: %s", session.host, ended.error_text()
+            )
         if also is not None:
             await also(mark)

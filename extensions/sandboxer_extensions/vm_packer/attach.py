@@ -26,7 +26,7 @@ from sandboxer_extensions.local import launching
 from sandboxer_extensions.local.observing import labels_text
 from sandboxer_extensions.vm_packer import aliases, gitignores, inputs, observing, ports, reaching
 from sandboxer_extensions.vm_packer.inputs import DEFAULT_ROOT, VMInputs
-from sandboxer_extensions.vm_packer.scripting import script_text
+from sandboxer_extensions.vm_packer.scripting import run_script, script_text
 
 # sysexits.h, as `scripts/shared.sh` uses them.
 EXIT_TERMINAL = 65
@@ -101,6 +101,7 @@ class Attach:
             session, "provision", instance.environment, instance.uid,
             wished.root, directory.rpartition("/")[2], labels_text(instance.labels()),
             instance.spec_hash, "yes" if repo else "no", str(LEAST_FREE_KILOBYTES),
+            stdin=f"{instance.manifest}\n".encode(),
         )  # fmt: skip
         if answer == "copy":
             told = await _copy(session, repo, directory, wished)
@@ -112,26 +113,32 @@ class Attach:
             raise TransientError(f"Making {directory} ended unclearly: {answer[:100]!r}.")
         return _provisioned(session, instance, directory)
 
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Say where the workspace is; all of it follows from the inputs."""
+        return _provisioned(session, instance, _directory(instance))
+
     async def wait_ready(self, session: Session, instance: Instance) -> None:
         """Return when the workspace is whole; there is nothing to wait for."""
-        seen = await self.observe(session, instance.environment, instance.uid)
+        seen, _ = await self.observe(session, instance.environment, instance.uid)
         if not seen or seen[0].state != "Running":
             why = seen[0].message if seen else "It is gone."
             raise TransientError(f"The workspace of {instance.name} is not whole: {why}")
 
     async def observe(
         self, session: Session, environment: str, uid: str = ""
-    ) -> Sequence[Observation]:
-        """Read the markers in all roots in one script."""
+    ) -> tuple[Sequence[Observation], bool]:
+        """Read the markers in all roots in one script; tell too whether builds may be there."""
         completed = await _run(session, "observe", environment, uid)
         _check(completed, f"cannot observe the workspaces on {session.host}")
-        return observing.read_observations(
+        seen = observing.read_observations(
             completed.stdout, environment=environment, extension="ext.vm-packer", uid=uid
         )
+        return seen, observing.BUILDS in completed.stdout.splitlines()
 
-    async def reap(self, session: Session, environment: str, uid: str) -> None:
-        """Kill every process of the workspace and remove it; the VM stays as it is."""
-        await _changing(session, "remove", environment, uid, timeout_s=REMOVE_TIMEOUT_S)
+    async def reap(self, session: Session, environment: str, uid: str) -> bool:
+        """Kill every process of the workspace and remove it; tell whether builds may be there."""
+        answer = await _changing(session, "remove", environment, uid, timeout_s=REMOVE_TIMEOUT_S)
+        return answer.encode() == observing.BUILDS
 
     async def exec(
         self, session: Session, instance: Instance, argv: Sequence[str], streams: Streams
@@ -140,10 +147,11 @@ class Attach:
         # The environment travels in a file that the command opens and removes: stdin is the
         # user's, and arguments can be read by everybody.
         mark, directory = new_mark(), _directory(instance)
+        # What a terminal shows is for eyes, and what `tar` prints is a copy under way.
+        logged = streams.terminal is None and argv[0].rpartition("/")[2] != "tar"
         command = [
             "sh", "-c", script_text("exec"), "sandboxer", directory,
-            f"{instance.environment}/{instance.uid}", mark, "yes" if streams.terminal else "no",
-            *argv,
+            f"{instance.environment}/{instance.uid}", mark, "yes" if logged else "no", *argv,
         ]  # fmt: skip
         async with _ended_with_caller(session, instance, mark):
             await _changing(
@@ -178,6 +186,8 @@ def _objection(host: Host, wished: VMInputs) -> str:
         )
     if wished.repo and "rsync" not in tools:
         return "rsync must be installed there"
+    if spec.ssh_alias is not None and spec.tunnel_port is not None:
+        return ports.objection(spec.ssh_alias, spec.tunnel_port)
     return ""
 
 
@@ -310,8 +320,8 @@ async def _run(
     timeout_s: float = SCRIPT_TIMEOUT_S,
 ) -> Completed:
     index = f"{session.facts.work_root.rstrip('/')}/vm-roots"
-    return await session.script(
-        script_text("shared", name), index, DEFAULT_ROOT, _short_id(uid), uid, environment, *arguments,
+    return await run_script(
+        session, script_text("shared", name), index, DEFAULT_ROOT, _short_id(uid), uid, environment, *arguments,
         stdin=stdin, timeout_s=timeout_s,
     )  # fmt: skip
 

@@ -77,13 +77,20 @@ class Build:
         answer = await build_scripts.changing(
             session, "provision", instance.environment, instance.uid,
             labels_text(instance.labels()), instance.spec_hash, str(LEAST_FREE_KILOBYTES),
+            stdin=f"{instance.manifest}\n".encode(),
         )  # fmt: skip
+        if answer == "cleaning":
+            raise _cleaning()
         if answer != "done":
             copy = _copy_place(answer, directory)
             await session.upload(template, copy, timeout_s=COPY_TIMEOUT_S)
             await _validate(session, instance, copy)
             await _start(session, instance, copy)
         return _provisioned(session, instance, directory)
+
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Say where the build is; all of it follows from the inputs."""
+        return _provisioned(session, instance, _directory(session, instance))
 
     async def wait_ready(self, session: Session, instance: Instance) -> None:
         """Return when Packer has ended well; say how far it is before, and why when it failed."""
@@ -93,6 +100,8 @@ class Build:
         found, state = seen[0].found, seen[0].observation.state
         if found.failed:
             cause = build_log.failure(found.log)
+            if found.exit_status == build_observing.EXIT_UNRECORDED:
+                raise _unrecorded(instance, cause)
             raise TerminalError(
                 f"Packer ended with exit status {found.exit_status}: {cause}",
                 reason="PackerFailed",
@@ -205,6 +214,15 @@ def _cleaning() -> Waiting:
         "Packer was cancelled and is cleaning up.",
         retry_after_s=LOOK_INTERVAL_S,
         reason="Cancelling",
+    )
+
+
+def _unrecorded(instance: Instance, cause: str) -> TerminalError:
+    return TerminalError(
+        f"Packer made the image of {instance.name}, and it could not be recorded: {cause}",
+        reason="ImageNotRecorded",
+        remedy="Look at `sandboxer logs`; before you delete the sandbox, take out of its directory "
+        "what is not in images/.",
     )
 
 

@@ -85,3 +85,6 @@ class BuildInputs(Inputs):
         if mode == "build" and self.packer_template is None:
             msg = "packer_template is required in mode build: a directory with *.pkr.hcl files"
             raise ValueError(msg)
+        if "vm_name" in self.packer_var and {"vm", "vm_name"} & self.model_fields_set:
+            msg = "packer_var_vm_name and vm_name (or vm) mean the same variable; give one of them"
+            raise ValueError(msg)

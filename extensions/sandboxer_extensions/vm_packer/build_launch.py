@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ MASKED_LENGTH_MIN = 4
 
 MASK = "***"
 
+# As scripts/build_shared.sh sets it.
+MARK_VARIABLE = "SANDBOXER_BUILD"
+
 Value = str | int | float | bool
 
 
@@ -38,22 +42,35 @@ def template(wished: VMInputs) -> str:
     Return the directory of the template.
 
     Raises:
-        InvalidSpecError: There is none, or nothing in it that Packer reads.
+        InvalidSpecError: There is none, it cannot be read, or nothing in it is for Packer.
     """
     directory = Path(wished.packer_template or "")
-    if not directory.is_dir():
-        raise InvalidSpecError(
-            f"packer_template {directory} is not a directory on the controller's machine.",
-            field="spec.inputs.packer_template",
-            remedy="Give the absolute path of a directory with *.pkr.hcl files.",
-        )
-    if not any(directory.glob("*.pkr.hcl")) and not any(directory.glob("*.pkr.json")):
+    if not any(name.endswith((".pkr.hcl", ".pkr.json")) for name in _listed(directory)):
         raise InvalidSpecError(
             f"packer_template {directory} holds no file *.pkr.hcl.",
             field="spec.inputs.packer_template",
             remedy="Old JSON templates are converted by `packer hcl2_upgrade`.",
         )
     return str(directory)
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - names are all that is wanted
+    except (FileNotFoundError, NotADirectoryError) as error:
+        cause = f"packer_template {directory} is not a directory on the controller's machine."
+        raise _no_template(cause) from error
+    except OSError as error:
+        cause = f"packer_template {directory} cannot be read: {error.strerror}."
+        raise _no_template(cause) from error
+
+
+def _no_template(message: str) -> InvalidSpecError:
+    return InvalidSpecError(
+        message,
+        field="spec.inputs.packer_template",
+        remedy="Give the absolute path of a directory with *.pkr.hcl files.",
+    )
 
 
 def options(wished: VMInputs) -> list[str]:
@@ -76,6 +93,7 @@ def launch_text(instance: Instance, wished: VMInputs) -> bytes:
     Raises:
         InvalidSpecError: A name or value cannot be given to a process.
     """
+    _refuse_own_names(instance)
     lines = "".join(
         f"export PKR_VAR_{name}={shlex.quote(secret.get_secret_value())}\n"
         for name, secret in instance.secrets.items()
@@ -103,6 +121,16 @@ def masked(text: str, secrets: Mapping[str, SecretStr]) -> str:
     for form in _forms(secrets):
         text = text.replace(form, MASK)
     return text
+
+
+def _refuse_own_names(instance: Instance) -> None:
+    """Refuse what would take the mark away by which the processes of a build are found."""
+    if MARK_VARIABLE in {*instance.env, *instance.secrets}:
+        raise InvalidSpecError(
+            f"{MARK_VARIABLE} is the name of a variable that every build has already.",
+            field="spec.env",
+            remedy="Give the variable another name.",
+        )
 
 
 def _given(name: str, value: Value) -> str:

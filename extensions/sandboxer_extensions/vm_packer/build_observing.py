@@ -7,7 +7,6 @@ is taken as not ours and harms nobody else; an answer that is cut off is an erro
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,12 +25,16 @@ from sandboxer.extension import (
 from sandboxer.kinds.meta import is_label_value
 from sandboxer.kinds.sandbox import ResourceSeen
 from sandboxer_extensions.vm_packer import build_log
+from sandboxer_extensions.vm_packer.observing import decoded
 
 # Between the fields of an artifact's record; no path that is recorded holds it.
 SEPARATOR = "\x1f"
 
 # Artifacts of one build that are shown; a template with more writes a directory, not an image.
 ARTIFACTS_MAX = 50
+
+# sysexits.h: the keeper's own end when Packer ended well and its artifacts could not be recorded.
+EXIT_UNRECORDED = "74"
 
 _NAME = re.compile(r"(\.sbx-(?:new|gone)-)?(?:sbx-)?([0-9a-f]{12})(\.[0-9]+)?")
 
@@ -52,6 +55,7 @@ class Found:
     artifacts: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     """Paths of artifacts that are not there any more."""
+    manifest: str = ""
     log: list[str] = field(default_factory=list)
     """The last lines of the log, oldest first."""
 
@@ -92,7 +96,7 @@ def read_builds(
 
     Args:
         output: What `scripts/build_observe.sh` printed.
-        environment: Installation whose builds are wanted; others are left out.
+        environment: Installation whose builds are wanted, empty for all; others are left out.
         extension: Name the labels must carry.
         uid: Only this one, when it is not empty.
 
@@ -103,7 +107,9 @@ def read_builds(
     if lines[-2:] != ["end - -", ""] or not lines[0].startswith("boot - "):
         raise TransientError("The answer about the builds is incomplete.")
     boot = lines[0].removeprefix("boot - ")
-    wanted = {LABEL_ENVIRONMENT: environment, LABEL_EXTENSION: extension}
+    wanted = {LABEL_EXTENSION: extension}
+    if environment:
+        wanted[LABEL_ENVIRONMENT] = environment
     if uid:
         wanted[LABEL_UID] = uid
     found = [one for one in _gather(lines[1:-2]) if wanted.items() <= one.labels.items()]
@@ -121,9 +127,9 @@ def _gather(lines: list[str]) -> Iterator[Found]:
         found = by_name.setdefault(name, Found(name))
         match kind:
             case "marker":
-                found.labels = _labels(_decoded(value), name)
+                found.labels = _labels(decoded(value), name)
             case "run":
-                _read_run(found, _decoded(value))
+                _read_run(found, decoded(value))
             case "stat":
                 found.stat = value
             case "exit":
@@ -134,15 +140,9 @@ def _gather(lines: list[str]) -> Iterator[Found]:
                 found.gone.append(value)
             case "log":
                 found.log.append(value)
+            case "manifest":
+                found.manifest = value
     yield from by_name.values()
-
-
-def _decoded(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _labels(document: Mapping[str, Any], name: str) -> Mapping[str, str]:
@@ -172,6 +172,7 @@ def _judge(found: Found, boot: str) -> Observation:
         resources=tuple(_resources(found, alive=alive)),
         labels=found.labels,
         message=message,
+        manifest=found.manifest,
     )
 
 
@@ -186,13 +187,19 @@ def _state(  # noqa: PLR0911 - a table, one return a row
         return "Starting", build_log.progress(found.log).message
     if found.failed:
         # NOTE: not Stopped: that would be repaired, so built again and again.
-        return "Starting", f"Packer ended with exit status {found.exit_status}."
+        return "Starting", _failure(found)
     if not found.exit_status:
         cause = "the machine was started anew" if found.boot != boot else "it was killed"
         return "Stopped", f"The build did not come to its end: {cause}."
     if found.gone:
         return "Incomplete", f"The artifact {build_log.plain(found.gone[0])} is gone."
     return "Running", ""
+
+
+def _failure(found: Found) -> str:
+    if found.exit_status == EXIT_UNRECORDED:
+        return "Packer ended well, and the image could not be recorded."
+    return f"Packer ended with exit status {found.exit_status}."
 
 
 def _resources(found: Found, *, alive: bool) -> Iterator[ResourceSeen]:

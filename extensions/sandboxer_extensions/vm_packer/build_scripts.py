@@ -6,7 +6,7 @@ import re
 
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
 from sandboxer.session import Completed, Session
-from sandboxer_extensions.vm_packer.scripting import script_text
+from sandboxer_extensions.vm_packer.scripting import run_script, script_text
 
 # sysexits.h, as the scripts use them: 64 the template is wrong, 65 a person must act.
 EXIT_INVALID = 64
@@ -32,8 +32,8 @@ async def run(
     timeout_s: float = SCRIPT_TIMEOUT_S,
 ) -> Completed:
     """Run `scripts/build_<name>.sh` for the build of a uid, or for all of them when it is empty."""
-    return await session.script(
-        script_text("shared", "build_shared", f"build_{name}"),
+    return await run_script(
+        session, script_text("shared", "build_shared", f"build_{name}"),
         f"{builds(session)}/.none", builds(session), _short_id(uid), uid, environment, *arguments,
         stdin=stdin, timeout_s=timeout_s,
     )  # fmt: skip

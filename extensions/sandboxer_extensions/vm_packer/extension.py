@@ -2,7 +2,8 @@
 `ext.vm-packer`: which mode of it a sandbox asks for.
 
 A mode is an `attach.Attach` or a `build.Build`. Calls that know inputs go to the mode they
-name; `observe` and `reap`, which know none, go to every mode.
+name; `observe` and `reap`, which know none, go to `attach` first, and to `build` where that found
+the directory of the builds: most machines have none, and a call costs a round trip.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from sandboxer.errors import InvalidSpecError, NotFoundError
+from sandboxer.errors import InvalidSpecError, NotFoundError, TerminalError
 from sandboxer.extension import (
     Capability,
     Extension,
@@ -27,7 +28,8 @@ from sandboxer_extensions.vm_packer.build import Build
 from sandboxer_extensions.vm_packer.inputs import VMInputs
 
 Mode = Attach | Build
-MODES: Mapping[str, Mode] = {"attach": Attach(), "build": Build()}
+ATTACH, BUILD = Attach(), Build()
+MODES: Mapping[str, Mode] = {"attach": ATTACH, "build": BUILD}
 
 
 class VMPackerExtension(Extension):
@@ -51,7 +53,13 @@ class VMPackerExtension(Extension):
 
     async def provision(self, session: Session, instance: Instance) -> Provisioned:
         """Make the workspace as wanted; see `Extension.provision`."""
-        return await _mode(instance.inputs).provision(session, instance)
+        mode = _mode(instance.inputs)
+        await _refuse_other(session, instance, mode)
+        return await mode.provision(session, instance)
+
+    async def recall(self, session: Session, instance: Instance) -> Provisioned:
+        """Say where it is; see `Extension.recall`."""
+        return await _mode(instance.inputs).recall(session, instance)
 
     async def wait_ready(self, session: Session, instance: Instance) -> None:
         """Return when the workspace is whole; see `Extension.wait_ready`."""
@@ -61,11 +69,10 @@ class VMPackerExtension(Extension):
         self, session: Session, environment: str, uid: str = ""
     ) -> Sequence[Observation]:
         """Read what there is by every mode; see `Extension.observe`."""
-        return [
-            seen
-            for mode in MODES.values()
-            for seen in await mode.observe(session, environment, uid)
-        ]
+        workspaces, has_builds = await ATTACH.observe(session, environment, uid)
+        if not has_builds:
+            return workspaces
+        return [*workspaces, *await BUILD.observe(session, environment, uid)]
 
     async def teardown(self, session: Session, instance: Instance) -> None:
         """Remove what carries the uid, whatever the inputs are now; see `Extension.teardown`."""
@@ -73,8 +80,8 @@ class VMPackerExtension(Extension):
 
     async def reap(self, session: Session, environment: str, uid: str) -> None:
         """Remove what carries the uid by every mode; see `Extension.reap`."""
-        for mode in MODES.values():
-            await mode.reap(session, environment, uid)
+        if await ATTACH.reap(session, environment, uid):
+            await BUILD.reap(session, environment, uid)
 
     async def exec(
         self, session: Session, instance: Instance, argv: Sequence[str], streams: Streams,
@@ -108,6 +115,22 @@ def _checked(inputs: Inputs) -> VMInputs:
 
 def _mode(inputs: Inputs) -> Mode:
     return MODES[_checked(inputs).mode]
+
+
+async def _refuse_other(session: Session, instance: Instance, mode: Mode) -> None:
+    """Refuse to make a second thing of one uid, where its mode was changed."""
+    environment, uid = instance.environment, instance.uid
+    found, has_builds = await ATTACH.observe(session, environment, uid)
+    if mode is ATTACH:
+        found = await BUILD.observe(session, environment, uid) if has_builds else ()
+    if found:
+        made = "a build" if mode is ATTACH else "a workspace"
+        raise TerminalError(
+            f"{instance.namespace}/{instance.name} is {made} on {session.host}, and its spec now "
+            "asks for another mode.",
+            reason="ModeChanged",
+            remedy="Use `sandboxer recreate`, or take the mode back.",
+        )
 
 
 def _only_container(instance: Instance, container: str) -> None:

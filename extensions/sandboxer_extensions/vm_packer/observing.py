@@ -22,7 +22,10 @@ from sandboxer.extension import (
     State,
 )
 from sandboxer.kinds.meta import is_label_value
-from sandboxer.kinds.sandbox import ResourceSeen
+from sandboxer.kinds.sandbox import Difference, ResourceSeen
+
+BUILDS = b"builds"
+"""The line by which scripts of mode attach tell that the directory of the builds is there."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,7 @@ class _Found:
     labels: Mapping[str, str] = field(default_factory=dict)
     work: bool = False
     synced: str = ""
+    manifest: str = ""
 
     @property
     def finished(self) -> bool:
@@ -48,7 +52,7 @@ def read_observations(
 
     Args:
         output: What `scripts/observe.sh` printed.
-        environment: Installation whose workspaces are wanted; others are left out.
+        environment: Installation whose workspaces are wanted, empty for all; others are left out.
         extension: Name the labels must carry.
         uid: Only this one, when it is not empty.
 
@@ -58,7 +62,9 @@ def read_observations(
     lines = output.decode("utf-8", "replace").split("\n")
     if lines[-2:] != ["end", ""]:
         raise TransientError("The answer about the workspaces is incomplete.")
-    wanted = {LABEL_ENVIRONMENT: environment, LABEL_EXTENSION: extension}
+    wanted = {LABEL_EXTENSION: extension}
+    if environment:
+        wanted[LABEL_ENVIRONMENT] = environment
     if uid:
         wanted[LABEL_UID] = uid
     found = [one for one in _gather(lines[:-2]) if wanted.items() <= one.labels.items()]
@@ -80,12 +86,14 @@ def _gather(lines: list[str]) -> Iterator[_Found]:
             found.work = True
         elif kind == "synced":
             found.synced = value
+        elif kind == "manifest":
+            found.manifest = value
     yield from by_path.values()
 
 
 def _labels(text: str, found: _Found) -> Mapping[str, str]:
     """Return the labels of a marker, none unless they are whole and it is not a copy elsewhere."""
-    document = _decoded(text)
+    document = decoded(text)
     labels = document.get("labels")
     if not isinstance(labels, dict) or not labels.get(LABEL_UID):
         return {}
@@ -95,7 +103,8 @@ def _labels(text: str, found: _Found) -> Mapping[str, str]:
     return {} if moved else labels
 
 
-def _decoded(text: str) -> dict[str, Any]:
+def decoded(text: str) -> dict[str, Any]:
+    """Return the JSON object in *text*, which anybody may have written; an empty one for none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -118,7 +127,19 @@ def _judge(found: _Found) -> Observation:
         ),
         labels=found.labels,
         message=message,
+        drift=tuple(_drift(found)),
+        manifest=found.manifest,
     )
+
+
+def _drift(found: _Found) -> Iterator[Difference]:
+    """Yield what is not as it was made; the files of the user are not looked at."""
+    if not found.finished:
+        yield Difference(path="workspace", wanted="present", seen="unfinished")
+    elif not found.work:
+        yield Difference(path="workspace/work", wanted="present", seen="missing", data_lost=True)
+    elif found.synced != found.labels.get(LABEL_SPEC_HASH):
+        yield Difference(path="workspace/repository", wanted="copied", seen="not copied")
 
 
 def _state(found: _Found) -> tuple[State, str]:

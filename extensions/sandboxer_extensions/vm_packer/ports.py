@@ -116,6 +116,15 @@ def tunnel_port(vm: str, wished: int | None, environ: Mapping[str, str] = os.env
     return registry.of(vm)
 
 
+def objection(vm: str, port: int, environ: Mapping[str, str] = os.environ) -> str:
+    """Return why `spec.tunnelPort` of a Host cannot be that VM's tunnel, empty when it is."""
+    try:
+        _registered(vm, port, "spec.tunnelPort", read_registry(environ))
+    except InvalidSpecError as error:
+        return f"{error.message.rstrip('.')}; {error.remedy}"
+    return ""
+
+
 def _registered(vm: str, port: int, said_by: str, registry: Registry, text: str = "") -> int:
     entry = registry.ports.get(port)
     if entry is not None and entry.vm == vm:

@@ -1,6 +1,19 @@
 # build_observe.sh ...: print every build (of UID, when it is not empty), changing nothing. A line is
 #   boot - ID    marker NAME JSON    run NAME JSON    stat NAME STATE START    exit NAME STATUS
-#   artifact NAME RECORD    gone NAME PATH    log NAME TEXT    end - -
+#   artifact NAME RECORD    gone NAME PATH    log NAME TEXT    manifest NAME JSON    end - -
+
+# Print the artifacts of build `name`. The last word of a record is the path, and stays here: it may
+# hold a secret's text, which the one before it, the path as it is shown, does not.
+tell_artifacts() {
+    while read -r artifact; do
+        path=${artifact##*"$separator"} artifact=${artifact%"$separator"*}
+        printf 'artifact %s %s\n' "$name" "$artifact"
+        [ -z "$path" ] || [ -f "$path" ] || ! absent "$path" ||
+            printf 'gone %s %s\n' "$name" "${artifact##*"$separator"}"
+    done
+}
+
+readable_roots
 read -r boot </proc/sys/kernel/random/boot_id
 printf 'boot - %s\n' "$boot"
 marked "$builds" | while read -r found; do
@@ -11,7 +24,9 @@ marked "$builds" | while read -r found; do
     esac
     name=${found##*/} run= stat= status=
     printf 'marker %s %s\n' "$name" "$line"
-    { read -r run <"$found/run"; } 2>/dev/null || continue
+    print_manifest "$name" "$found/manifest.json"
+    for part in run exit artifacts; do readable "$found/$part"; done
+    plain "$found/run" && { read -r run <"$found/run"; } 2>/dev/null || continue
     printf 'run %s %s\n' "$name" "$run"
     pid=${run#*\"pid\":} && pid=${pid%%[!0-9]*}
     if { read -r stat <"/proc/$pid/stat"; } 2>/dev/null; then
@@ -20,16 +35,12 @@ marked "$builds" | while read -r found; do
         printf 'stat %s %s %s\n' "$name" "$1" "${20}"
     fi
     # NOTE: looked at after the process: a build that ends between the two was seen running.
-    if { read -r status <"$found/exit"; } 2>/dev/null; then
+    if plain "$found/exit" && { read -r status <"$found/exit"; } 2>/dev/null; then
         printf 'exit %s %s\n' "$name" "$status"
-        while read -r artifact; do
-            printf 'artifact %s %s\n' "$name" "$artifact"
-            path=${artifact##*"$separator"}
-            [ -z "$path" ] || [ -f "$path" ] || printf 'gone %s %s\n' "$name" "$path"
-        done <"$found/artifacts"
+        ! plain "$found/artifacts" || tell_artifacts <"$found/artifacts"
     fi
     # 64 KiB, 40 lines and 1000 characters are far more than a message takes.
-    [ "$status" = 0 ] || { tail -c 65536 "$found/log" 2>/dev/null | tail -n 40 | cut -c 1-1000 |
+    [ "$status" = 0 ] || ! plain "$found/log" || { tail -c 65536 "$found/log" 2>/dev/null | tail -n 40 | cut -c 1-1000 |
         sed "s/^/log $name /"; }
 done
 echo "end - -"

@@ -1,8 +1,9 @@
 # build_remove.sh ...: cancel the build and remove its directory; images stay. Absent is success.
 # Prints `cleaning` while Packer cleans up.
-[ -d "$builds" ] || exit 0
+regain "$dir"
 # NOTE: a refusal inside `ours` must end this script, so it is not at the end of a pipe.
 found=$(ours) || exit
+[ -d "$builds" ] || exit 0
 for gone in $found; do
     case $gone in
     "$dir")
@@ -22,10 +23,7 @@ for gone in $found; do
     "$builds/.sbx-new-$short".* | "$builds/.sbx-gone-$short".*) ;;
     *) terminal "$gone carries our marker under a name that we do not give." ;;
     esac
-    # The marker goes last: until then the rest is still found, and found to be ours.
-    rest() { find "$gone" -mindepth 1 -maxdepth 1 ! -name .sandboxer.json -exec "$@" {} +; }
-    rest rm -rf -- 2>/dev/null || { rest chmod -R u+rwX -- && rest rm -rf --; }
-    rm -rf -- "$gone"
+    clear_away "$gone"
 done
 # What has no marker any more after the last moment of a removal, or none yet in the first of a birth.
 enter_root "$builds"
@@ -34,4 +32,5 @@ rmdir ./.sbx-gone-"$short".* 2>/dev/null || :
 rm -rf -- ./.sbx-new-"$short".*
 # A build whose directory was lost: its processes carry the mark.
 kill_members "$mark" ""
+finish_images
 discard_tmp

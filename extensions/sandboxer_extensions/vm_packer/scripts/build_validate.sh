@@ -13,7 +13,10 @@ rm -rf -- "$private"
 [ -d "$copy" ] || transient "The copy of the template went away."
 [ "$status" -ne 0 ] || exit 0
 discard "$copy"
+# How a shell ends when the program is not there, or cannot be run.
+case $status in 126 | 127) terminal "$packer cannot be run: $said" ;; esac
 # What timeout says when it ended Packer: coreutils, busybox.
 case $status in 124 | 143) transient "Packer did not judge the template within 100 s." ;; esac
+[ "$status" -le 128 ] || transient "Packer was killed by signal $((status - 128)) while it judged the template."
 printf '%s\n' "$said" | head -c 4000 >&2
 exit 64

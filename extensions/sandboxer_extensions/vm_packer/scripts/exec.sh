@@ -1,8 +1,8 @@
-# exec.sh DIRECTORY ID FILE TERMINAL COMMAND...: run COMMAND in the work directory.
-# Standard input, output and error are the user's; what is printed without a terminal is logged too.
+# exec.sh DIRECTORY ID FILE LOGGED COMMAND...: run COMMAND in the work directory.
+# Standard input, output and error are the user's; with LOGGED `yes`, what is printed is logged too.
 set -eu
 umask 077
-dir=$1 id=$2 file=$3 terminal=$4
+dir=$1 id=$2 file=$3 logged=$4
 shift 4
 exec 3<"$dir/.sandboxer/$file"
 rm -f "$dir/.sandboxer/$file"
@@ -10,7 +10,7 @@ cd "$dir/work"
 export SANDBOXER_ID="$id" SANDBOXER_EXEC="$file"
 # The environment is read by the last shell only, so that a PATH or LD_PRELOAD meets no program of ours.
 inner='umask 022; eval "$(cat <&3)"; exec 3<&-; exec "$@"'
-[ "$terminal" = no ] || exec sh -c "$inner" sandboxer "$@"
+[ "$logged" = yes ] || exec sh -c "$inner" sandboxer "$@"
 
 log=$dir/.sandboxer/log out=$dir/.sandboxer/$file.out err=$dir/.sandboxer/$file.err
 mkfifo "$out" "$err"

@@ -1,5 +1,5 @@
 # observe.sh ...: print every workspace (of UID, when it is not empty), changing nothing. A line is
-#   marker PATH JSON    work PATH    synced PATH HASH    end
+#   marker PATH JSON    work PATH    synced PATH HASH    manifest PATH JSON    builds    end
 readable_roots
 for root_ in $(roots); do marked "$root_"; done | while read -r dir; do
     read_marker "$dir"
@@ -12,5 +12,7 @@ for root_ in $(roots); do marked "$root_"; done | while read -r dir; do
     synced=
     { read -r synced <"$dir/.sandboxer/synced"; } 2>/dev/null || :
     printf 'synced %s %s\n' "$dir" "$synced"
+    print_manifest "$dir" "$dir/.sandboxer/manifest.json"
 done
+tell_builds
 echo end

@@ -1,8 +1,9 @@
 # provision.sh ... ROOT NAME LABELS SPEC_HASH COPIES LEAST_KILOBYTES: make the workspace ROOT/NAME.
-# Prints `copy` when the repository must be copied first, else `ready`.
+# Standard input is the manifest. Prints `copy` when the repository must be copied first, else `ready`.
 root=$1 name=$2 labels=$3 spec_hash=$4 copies=$5 least_kilobytes=$6
 dir=$root/$name marker="{\"path\":\"$root/$name\",\"labels\":$labels}"
 
+IFS= read -r manifest || transient "The manifest did not arrive."
 enter_root "$root"
 lock
 
@@ -30,6 +31,7 @@ if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
     mkdir "$new"
     printf '%s\n' "$marker" >"$new/.sandboxer.json"
     mkdir "$new/.sandboxer" "$new/work"
+    keep_manifest "$new/.sandboxer/manifest.json" "$new/.sandboxer/manifest.new"
     note "$new" "made the workspace $dir"
     # -T: onto the name and never into a directory that got it meanwhile.
     mv -T "$new" "$dir" || rm -rf -- "$new"
@@ -46,6 +48,7 @@ if [ "$line" != "$marker" ]; then
     printf '%s\n' "$marker" >"$dir/.sandboxer/marker.$$"
     mv -f "$dir/.sandboxer/marker.$$" "$dir/.sandboxer.json"
 fi
+keep_manifest "$dir/.sandboxer/manifest.json" "$dir/.sandboxer/manifest.$$"
 
 synced=
 { read -r synced <"$dir/.sandboxer/synced"; } 2>/dev/null || :

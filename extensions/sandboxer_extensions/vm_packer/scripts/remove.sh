@@ -1,12 +1,9 @@
 # remove.sh ...: kill the processes of every workspace with our uid and remove it; absent is success.
+# Prints `builds` when builds may be here.
 
 # A program may have taken the rights to its own workspace away; that name is nobody else's.
 for root_ in $(roots); do
-    place=$root_/$short
-    [ -d "$place" ] && [ -O "$place" ] && [ ! -L "$place" ] || continue
-    { [ -r "$place" ] && [ -x "$place" ] && [ -w "$place" ]; } || chmod u+rwx "$place"
-    found=$place/.sandboxer.json
-    [ -r "$found" ] || [ -L "$found" ] || [ ! -O "$found" ] || chmod u+r "$found"
+    regain "$root_/$short"
 done
 
 # NOTE: a refusal inside `ours` must end this script, so it is not at the end of a pipe.
@@ -28,12 +25,7 @@ for dir in $found; do
     gone=.sbx-gone-$short.$$
     mv -T "./${dir##*/}" "./$gone"
     exec 9</dev/null
-    # The marker goes last: until then the rest is still found, and found to be ours.
-    rest() { find "./$gone" -mindepth 1 -maxdepth 1 ! -name .sandboxer.json -exec "$@" {} +; }
-    # NOTE: chmod -R would follow a link that was planted at the top.
-    rest rm -rf -- 2>/dev/null ||
-        { find "./$gone" -type d ! -perm -700 -exec chmod u+rwx {} \; && rest rm -rf --; }
-    rm -rf -- "./$gone"
+    clear_away "./$gone"
 done
 # What has no marker any more after the last moment of a removal, or none yet in the first of a birth.
 for root_ in $(roots); do
@@ -47,3 +39,4 @@ for root_ in $(roots); do
     rm -rf -- ./.sbx-new-"$short".*
     rmdir ./.sbx-gone-"$short".* 2>/dev/null || :
 done
+tell_builds

@@ -79,6 +79,18 @@ read_marker() {
         { read -r line <"$1/.sandboxer.json"; } 2>/dev/null || :
 }
 
+# Print the manifest kept in FILE when one sandbox is looked at: `manifest NAME JSON`. No link is
+# followed; it is one line of at most 16 KiB.
+print_manifest() {
+    [ -n "$uid" ] && [ -f "$2" ] && [ ! -L "$2" ] || return 0
+    printf 'manifest %s %s\n' "$1" "$(head -c 16384 "$2" | head -n 1)"
+}
+
+# Keep the manifest in FILE, by way of NEW in the same file system.
+keep_manifest() {
+    printf '%s\n' "$manifest" >"$2" && mv -f "$2" "$1"
+}
+
 # Tell whether the marker in `line` carries our uid; refuse what another installation owns.
 is_ours() {
     case $line in
@@ -180,6 +192,29 @@ read_free() {
     # shellcheck disable=SC2086 - words are wanted
     set -- ${free##*"$newline"}
     free=$4
+}
+
+# Tell whether builds may be here: mode build keeps them beside the index.
+tell_builds() {
+    [ ! -e "${index%/*}/builds" ] || echo builds
+}
+
+# Take the rights to DIRECTORY and its marker back, which programs in it may have taken away.
+regain() {
+    [ -d "$1" ] && [ -O "$1" ] && [ ! -L "$1" ] || return 0
+    { [ -r "$1" ] && [ -x "$1" ] && [ -w "$1" ]; } || chmod u+rwx "$1"
+    found=$1/.sandboxer.json
+    [ -r "$found" ] || [ -L "$found" ] || [ ! -O "$found" ] || chmod u+r "$found"
+}
+
+# Remove DIRECTORY. The marker goes last: until then the rest is still found, and found to be ours.
+clear_away() {
+    gone_=$1
+    rest() { find "$gone_" -mindepth 1 -maxdepth 1 ! -name .sandboxer.json -exec "$@" {} +; }
+    # NOTE: chmod -R would follow a link that was planted at the top.
+    rest rm -rf -- 2>/dev/null ||
+        { find "$gone_" -type d ! -perm -700 -exec chmod u+rwx {} \; && rest rm -rf --; }
+    rm -rf -- "$gone_"
 }
 
 # Append a line to the log of a workspace.

@@ -44,7 +44,7 @@ class Machine:
         return subprocess.run(
             [*self.account, "sh", "-c", script_text("shared", name), "sh",
              str(self.index), str(self.directory / "default"), short, uid, "env", *arguments],
-            capture_output=True, text=True, check=False, timeout=60,
+            input="{}\n", capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
 
     def make(self, uid: str, name: str = "") -> Path:

@@ -44,6 +44,8 @@ def test_variables_become_options_as_they_are() -> None:
         pytest.param({"packer_template": None}, id="no template"),
         pytest.param({"repo": "/srv/project"}, id="an input of mode attach"),
         pytest.param({"mode": "attach", "vm": "vm"}, id="a template in mode attach"),
+        pytest.param({"packer_var_vm_name": "a", "vm_name": "b"}, id="a name twice"),
+        pytest.param({"packer_var_vm_name": "a", "vm": "b"}, id="a name twice in other words"),
         pytest.param({"nope": "x"}, id="an input nobody knows"),
     ],
 )

@@ -48,6 +48,8 @@ def test_state(text: str, state: str) -> None:
     (seen,) = read(text)
 
     assert (seen.uid, seen.state, seen.spec_hash) == (UID, state, "abc")
+    assert (seen.drift == ()) == (state == "Running")
+    assert [one.path for one in seen.drift if one.data_lost] in ([], ["workspace/work"])
 
 
 @pytest.mark.parametrize(
