@@ -1,5 +1,5 @@
 """
-Fifteen sandboxes on three hosts, while the controller is killed again and again.
+Thirty sandboxes on three hosts, while the controller is killed again and again.
 
 The seed of the run is printed; `SANDBOXER_TEST_SEED=n` repeats its choices (the instants of the
 kills depend on the machine as well, so a failure may need several runs).
@@ -22,10 +22,10 @@ import yaml
 from tests.e2e.installation import Installation, is_ready
 from tests.rig import Rig
 
-_SANDBOXES = 15
-_ROUNDS = 4
+_SANDBOXES = 30
+_ROUNDS = 6
 # Per round, drawn anew each time: what is changed, taken away and made.
-_CHANGED, _REMOVED, _MADE = 4, 2, 2
+_CHANGED, _REMOVED, _MADE = 6, 3, 3
 # A controller lives between nothing and a few passes; the longest reaches the middle of an `up`.
 _SHORTEST_LIFE_S, _LONGEST_LIFE_S = 0.2, 6.0
 _CONVERGE_TIMEOUT_S = 300.0
@@ -96,6 +96,7 @@ def _sandbox(name: str, version: int, image: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_killing_the_controller_loses_and_duplicates_nothing(
     installation: Installation, rig: Rig

@@ -93,6 +93,7 @@ def test_everything_is_back_after_the_store_was_lost(tmp_path: Path) -> None:
         assert "was given an hour" in installation.ok("explain", "mortal")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(300)
 def test_a_person_says_which_installation_was_lost(
     installations: tuple[Installation, Installation],

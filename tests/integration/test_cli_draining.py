@@ -88,6 +88,7 @@ def test_drain(here: Installation) -> None:
     here.ok("wait", "sandbox/pinned", "--for=condition=Leaving=False")
 
 
+@pytest.mark.exhaustive
 def test_drain_without_a_controller(alone: Installation) -> None:
     """A command that waits does the moving itself, and looks at the hosts that may take it."""
     create(alone, "moving")

@@ -197,6 +197,7 @@ def test_dying_at_every_point_here(local: RealStage, memory: Path, life: Sequenc
     assert die_at(local, memory, ALL, [life]) > len(life)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(300)
 def test_dying_at_a_point_on_a_host(compose: RealStage, memory: Path) -> None:
     """A controller of containers over SSH dies and is followed, at one point of a life."""

@@ -178,6 +178,7 @@ class TestUnreachableHost:
 
         assert await fleet.ssh(fleet.host, CONTAINERS) == before
 
+    @pytest.mark.exhaustive
     async def test_deletion_waits_for_the_host(self, fleet: Fleet) -> None:
         """Deleted while its host is cut off, a sandbox stays until it was really taken away there."""
         await fleet.do(fleet.rig.cut)
