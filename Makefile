@@ -15,7 +15,7 @@ READY  := $(VENV)/.ready
 help:
 	@echo "make demo    show the main job on this machine, from nothing to a clean end"
 	@echo "make test    all checks and all tests"
-	@echo "make test-exhaustive  every fault at every call of every backend: half an hour more"
+	@echo "make test-exhaustive  every fault at every call of every backend: an hour more"
 	@echo "make soak    random faults for minutes, on three real hosts (SEED=… SANDBOXES=60 MINUTES=5)"
 	@echo "make check   style, types, layers, generated files"
 	@echo "make setup   the environment in $(VENV)"

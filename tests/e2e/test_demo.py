@@ -62,6 +62,7 @@ def test_an_interrupted_demo_leaves_nothing(rig: Rig, tmp_path: Path) -> None:
     assert _slots() == slots
 
 
+@pytest.mark.exhaustive
 def test_the_story_without_a_host_works(capsys: pytest.CaptureFixture[str]) -> None:
     """Without any right, the same story is told with a process on this machine."""
     with open_stage() as stage:

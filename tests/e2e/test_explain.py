@@ -131,6 +131,7 @@ def test_what_killed_it_is_named(fleet: Installation, rig: Rig) -> None:
     assert back["after"] == "Ready"
 
 
+@pytest.mark.exhaustive
 def test_who_deleted_it_is_named(fleet: Installation, rig: Rig) -> None:
     """A command, a token's kubectl, a manifest that went and a lifetime that ended are told apart."""
     (fleet.specs / "kept.yaml").write_text(manifest(rig, "kept"))

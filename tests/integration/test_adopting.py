@@ -125,6 +125,7 @@ def test_a_person_says_which_installation_was_lost(
     assert processes(work_root) == running
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(300)
 def test_containers_are_adopted_as_they_run(tmp_path: Path, rig: Rig) -> None:
     """The containers of a lost sandbox are the same afterwards, and so is the port it publishes."""

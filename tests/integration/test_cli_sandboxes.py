@@ -74,6 +74,7 @@ def test_id_may_be_a_uid_prefix(served: Installation) -> None:
     assert "byid" not in served.sandboxes()
 
 
+@pytest.mark.exhaustive
 def test_recreate_that_is_cut_short_keeps_the_manifest(here: Installation) -> None:
     """Between the old sandbox and the new one its manifest lies in a file that apply takes."""
     here.ok("create", "--timeout", "60s", "--name", "box", "--profile", "profile.local")

@@ -32,6 +32,7 @@ def test_waiting_ends_with_timeout_and_the_reason(here: Installation) -> None:
     assert "no controller runs" in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_waiting_in_vain_for_something_else_names_what_is_ready(here: Installation) -> None:
     """A sandbox that is Ready is named too when another condition was waited for."""
     here.ok("create", "--timeout", "60s", "--name", "box", "--profile", "profile.local")

@@ -34,6 +34,7 @@ from tests.integration.compose_lab import (
 from tests.rig import Rig
 
 
+@pytest.mark.exhaustive
 async def test_drift_is_seen_and_healed(rig: Rig, place: tuple[str, Session]) -> None:
     """Killed, paused and removed containers are told apart, and provision heals each."""
     name, session = place

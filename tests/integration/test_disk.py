@@ -92,6 +92,7 @@ async def test_unused_images_go_and_nothing_else(rig: Rig, place: tuple[str, Ses
     assert (again.removed, again.kept, again.freed_bytes) == ((), 0, 0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("clean_images")
 async def test_no_more_goes_than_is_wanted(rig: Rig, place: tuple[str, Session]) -> None:
     """The largest goes first, and with enough room nothing else does."""
@@ -166,6 +167,7 @@ def shop(rig: Rig) -> Sandbox:
     return Sandbox.parse({**head, "metadata": metadata, "spec": spec})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("clean_images")
 async def test_full_host_makes_room_when_it_is_asked(rig: Rig, store: Store) -> None:
     """A full host takes nothing new; told to prune it frees what nobody uses, and takes it then."""

@@ -37,6 +37,7 @@ def installations(tmp_path: Path) -> Iterator[tuple[Installation, Installation]]
         yield one, two
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(400)
 def test_local_orphans_are_listed_and_reaped(
     installations: tuple[Installation, Installation],

@@ -192,6 +192,7 @@ class TestUnreachableHost:
         assert waiting.status == "False"
         assert (await asyncio.to_thread(fleet.rig.ssh, fleet.host, LEFT)).stdout == ""
 
+    @pytest.mark.exhaustive
     async def test_link_that_breaks_during_a_teardown(self, fleet: Fleet) -> None:
         """A teardown whose outcome was lost is looked at and completed when the host answers again."""
         await fleet.store.delete(Sandbox, "shop")
@@ -203,6 +204,7 @@ class TestUnreachableHost:
 
         assert (await asyncio.to_thread(fleet.rig.ssh, fleet.host, LEFT)).stdout == ""
 
+    @pytest.mark.exhaustive
     async def test_power_loss_is_repaired(self, fleet: Fleet) -> None:
         """After a power loss the same containers are started again where they were."""
         before = await fleet.ssh(fleet.host, CONTAINERS)
@@ -217,6 +219,7 @@ class TestUnreachableHost:
         assert await fleet.ssh(fleet.other, LEFT) == ""
         assert fleet.sandbox().status.repairs == 1
 
+    @pytest.mark.exhaustive
     async def test_host_that_is_drained_and_one_that_is_given_up(self, fleet: Fleet) -> None:
         """Drained, it leaves nothing behind; given up, what it left is reaped when its host returns."""
         await fleet.set_host(fleet.host, "Move")

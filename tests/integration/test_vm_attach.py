@@ -165,6 +165,7 @@ def test_through_a_reverse_tunnel(person: Person, tmp_path: Path) -> None:
     assert person.document("host", "haskell-build")["spec"]["tunnelPort"] == 12225
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(180)
 def test_controller_killed_during_the_copy(person: Person) -> None:
     """The next controller goes on with the copy, and what arrived is what was sent."""

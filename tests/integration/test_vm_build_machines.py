@@ -46,6 +46,7 @@ def builder(tmp_path: Path) -> Iterator[Builder]:
     assert packer.kill_builds_below(made.work_root) == 0, "a build was left running"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_an_image_by_qemu(builder: Builder) -> None:
     """A real VM is booted, written on and shut down; a cancelled one leaves nothing."""
@@ -79,6 +80,7 @@ def test_an_image_by_qemu(builder: Builder) -> None:
     assert Path(artifact["name"]).exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(180)
 def test_a_build_on_a_host_over_ssh(builder: Builder) -> None:
     """The template is copied there, Packer runs there, and what it makes stays there."""

@@ -25,6 +25,7 @@ def directory() -> Iterator[Path]:
         yield Path(made)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_a_short_soak_ends_well(rig: Rig, directory: Path) -> None:
     """After twenty seconds of faults everything is there once, and whatever is gone has a reason."""
