@@ -15,12 +15,12 @@ import pytest
 
 from sandboxer.clock import SystemClock
 from sandboxer.engine.ownership import ORPHAN
-from sandboxer.errors import ConflictError
 from sandboxer.kinds.host import LOCAL_HOST, Host
 from sandboxer.kinds.meta import API_VERSION
 from sandboxer.kinds.pool import SandboxPool
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Delete, Store
+from tests.changing import change_spec
 
 PROGRAM = Path(sys.prefix) / "bin" / "sandboxer"
 
@@ -77,17 +77,7 @@ class Stage:
 
     async def write(self, **spec: Any) -> None:
         """Write fields of the pool's spec, whatever the controller writes meanwhile."""
-        while True:
-            found = self.store.get(SandboxPool, "warm")
-            assert found is not None
-            document = found.to_document()
-            document["spec"].update(spec)
-            try:
-                await self.store.update(SandboxPool.parse(document))
-            except ConflictError:
-                await self.store.write([])
-            else:
-                return
+        await change_spec(self.store, SandboxPool, "warm", **spec)
 
     def is_ready(self, replicas: int) -> bool:
         """Tell whether the pool has so many sandboxes, all Ready, and there are no others."""

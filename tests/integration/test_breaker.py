@@ -16,6 +16,7 @@ from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.session import Session
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.fake import FakeExtension, FakeWorld
+from tests.changing import change_spec
 from tests.integration.engine_lab import Lab, open_lab
 
 CROWD = [f"s{number}" for number in range(8)]
@@ -173,9 +174,7 @@ async def test_what_runs_stays_ready_while_its_update_waits(lab: Lab) -> None:
     world_of(lab).full.add("h1")
     await crowd(lab)
 
-    document = lab.sandbox("changed").to_document()
-    document["spec"]["inputs"] = {"command": "other"}
-    await lab.store.update(Sandbox.parse(document))
+    await change_spec(lab.store, Sandbox, "changed", inputs={"command": "other"})
     uid = lab.sandbox("drifted").metadata.uid
     lab.world.change(uid, "Stopped")
     lab.observer.notice("h1", uid)
@@ -195,11 +194,7 @@ async def test_changed_document_ends_the_pause(lab: Lab) -> None:
     """Whoever mends a host and touches its document need not wait for the next try."""
     await crowd(lab)
     world_of(lab).full.clear()
-    found = lab.store.get(Host, "h1")
-    assert found is not None
-    document = found.to_document()
-    document["spec"]["probeInterval"] = "20s"
-    await lab.store.update(Host.parse(document))
+    await change_spec(lab.store, Host, "h1", probeInterval="20s")
 
     await lab.until(lambda: all(lab.is_true("Ready", name) for name in CROWD), step_s=0)
 

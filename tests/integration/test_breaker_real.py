@@ -10,7 +10,6 @@ from time import monotonic
 
 import pytest
 
-from sandboxer.errors import ConflictError
 from sandboxer.kinds.event import Event
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import API_VERSION
@@ -19,6 +18,7 @@ from sandboxer.manager import Manager
 from sandboxer.manager.engine import running
 from sandboxer.settings import Settings
 from sandboxer.store import Store
+from tests.changing import change_spec
 from tests.rig import Rig
 from tests.rig.host import compose_program
 
@@ -90,17 +90,7 @@ def host_says(store: Store) -> str:
 
 async def touch(store: Store) -> None:
     """Change the Host's document, as whoever mended it may do to have it tried at once."""
-    while True:
-        found = store.get(Host, "h1")
-        assert found is not None
-        document = found.to_document()
-        document["spec"]["probeInterval"] = "2s"
-        try:
-            await store.update(Host.parse(document))
-        except ConflictError:
-            await asyncio.sleep(0.05)
-        else:
-            return
+    await change_spec(store, Host, "h1", probeInterval="2s")
 
 
 @pytest.mark.exhaustive

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from sandboxer.errors import ConflictError
 from sandboxer.extension import Pruning
 from sandboxer.kinds.event import Event
 from sandboxer.kinds.host import Host
@@ -22,6 +21,7 @@ from sandboxer.manager.engine import running
 from sandboxer.session import Session
 from sandboxer.settings import Settings
 from sandboxer.store import Store
+from tests.changing import change_spec
 from tests.integration.compose_lab import EXTENSION, instance
 from tests.rig import Rig
 
@@ -134,18 +134,11 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def ask_to_prune(store: Store) -> None:
-    """Change the Host's document, however often its status is written meanwhile."""
-    while True:
-        found = store.get(Host, "h1")
-        assert found is not None
-        document = found.to_document()
-        document["spec"]["disk"]["prune"] = "Unused"
-        try:
-            await store.update(Host.parse(document))
-        except ConflictError:
-            await asyncio.sleep(0.05)
-        else:
-            return
+    """Change what the Host's document says of its disk."""
+    found = store.get(Host, "h1")
+    assert found is not None
+    disk = found.to_document()["spec"]["disk"] | {"prune": "Unused"}
+    await change_spec(store, Host, "h1", disk=disk)
 
 
 def pressure(store: Store) -> str:

@@ -18,6 +18,7 @@ from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Cause, Change, Store, Update
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.fake import FakeObserver, FakeReport, FakeView, FakeWorld
+from tests.changing import change_spec
 from tests.integration.engine_lab import HELLO, Lab, open_lab
 
 GRACE_S = 120.0
@@ -203,9 +204,7 @@ async def test_drain_that_is_taken_back(lab: Lab) -> None:
 async def test_suspended_sandbox_is_suspended_elsewhere(lab: Lab) -> None:
     """What is suspended moves too, and rests again where it came to."""
     uid = await placed(lab)
-    document = lab.sandbox().to_document()
-    document["spec"]["operatingMode"] = "Suspended"
-    await lab.store.update(Sandbox.parse(document))
+    await change_spec(lab.store, Sandbox, lab.sandbox().metadata.name, operatingMode="Suspended")
     await lab.until(lambda: lab.is_true("Suspended"))
 
     await set_host(lab, "h1", drain="Move")

@@ -27,6 +27,7 @@ from sandboxer.kinds.registration import Extension as Registration
 from sandboxer.kinds.sandbox import Intention, Sandbox
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.fake import FAKE_EXTENSION, FakeObserver, FakeView, FakeWorld
+from tests.changing import change_spec
 from tests.integration.engine_lab import HELLO, Lab, open_lab
 
 
@@ -45,10 +46,7 @@ async def create_ready(lab: Lab, **spec: Any) -> Sandbox:
 
 
 async def change(lab: Lab, **fields: Any) -> Sandbox:
-    found = lab.sandbox()
-    document = found.to_document()
-    document["spec"] |= fields
-    return await lab.store.update(Sandbox.parse(document))
+    return await change_spec(lab.store, Sandbox, lab.sandbox().metadata.name, **fields)
 
 
 async def test_life_of_a_sandbox(lab: Lab) -> None:

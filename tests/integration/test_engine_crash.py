@@ -16,6 +16,7 @@ from sandboxer.store import KeyLocks, Store
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.clock import ManualClock
 from sandboxer.testing.fake import FakeObserver, FakeWorld
+from tests.changing import change_spec
 from tests.integration.engine_crash import CrashAt, check_story
 from tests.integration.engine_lab import HELLO, make_engine, open_lab
 
@@ -40,28 +41,18 @@ async def _create(store: Store) -> None:
 
 
 async def _update(store: Store) -> None:
-    found = store.get(Sandbox, "hello")
-    assert found is not None
-    document = found.to_document()
-    document["spec"]["inputs"] = {"command": "other"}
-    await store.update(Sandbox.parse(document))
+    await change_spec(store, Sandbox, "hello", inputs={"command": "other"})
 
 
 async def _move(store: Store) -> None:
     found = store.get(Sandbox, "hello")
     assert found is not None
-    document = found.to_document()
     target = "h2" if found.status.host == "h1" else "h1"
-    document["spec"]["placement"] = {"host": target}
-    await store.update(Sandbox.parse(document))
+    await change_spec(store, Sandbox, "hello", placement={"host": target})
 
 
 async def _suspend(store: Store) -> None:
-    found = store.get(Sandbox, "hello")
-    assert found is not None
-    document = found.to_document()
-    document["spec"]["operatingMode"] = "Suspended"
-    await store.update(Sandbox.parse(document))
+    await change_spec(store, Sandbox, "hello", operatingMode="Suspended")
 
 
 async def _delete(store: Store) -> None:

@@ -10,6 +10,7 @@ from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.fake import FakeExtension
+from tests.changing import change_spec
 from tests.integration.engine_lab import Lab, open_lab
 
 
@@ -22,9 +23,9 @@ class Boastful(FakeExtension):
 
 
 async def weaken(lab: Lab, minimum: str) -> None:
-    document = lab.sandbox().to_document()
-    document["spec"]["isolation"] = {"minimum": minimum}
-    await lab.store.update(Sandbox.parse(document))
+    await change_spec(
+        lab.store, Sandbox, lab.sandbox().metadata.name, isolation={"minimum": minimum}
+    )
 
 
 async def test_too_weak_is_taken_away_and_not_tried_again(tmp_path: Path) -> None:

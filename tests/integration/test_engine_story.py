@@ -15,6 +15,7 @@ from sandboxer.kinds.host import Host, PortRange
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Change
 from sandboxer.testing.builders import host, profile, sandbox
+from tests.changing import change_spec
 from tests.integration.engine_lab import Lab, open_lab
 
 # A condition's name and status are no sentence for a person.
@@ -40,9 +41,7 @@ def reasons(lab: Lab) -> list[str]:
 
 
 async def change(lab: Lab, **fields: Any) -> None:
-    document = lab.sandbox().to_document()
-    document["spec"] |= fields
-    await lab.store.update(Sandbox.parse(document))
+    await change_spec(lab.store, Sandbox, lab.sandbox().metadata.name, **fields)
 
 
 async def create_ready(lab: Lab, **spec: Any) -> str:

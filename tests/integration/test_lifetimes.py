@@ -13,6 +13,7 @@ from sandboxer.errors import TerminalError
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Store
 from sandboxer.testing.builders import host, profile, sandbox
+from tests.changing import change_spec
 from tests.integration.engine_lab import Lab, open_lab
 
 HOUR_S = 3600.0
@@ -160,7 +161,4 @@ async def test_controller_was_away(tmp_path: Path, away_s: float) -> None:
 
 
 async def _change(lab: Lab, **spec: Any) -> None:
-    found = lab.sandbox()
-    document = found.to_document()
-    document["spec"] |= spec
-    await lab.store.update(Sandbox.parse(document))
+    await change_spec(lab.store, Sandbox, lab.sandbox().metadata.name, **spec)

@@ -30,6 +30,7 @@ from sandboxer.store import KeyLocks
 from sandboxer.store.backup import back_up, restore
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.fake import FAKE_EXTENSION, FakeObserver, FakeReport, FakeWorld, Thing
+from tests.changing import change_spec
 from tests.integration.engine_lab import Lab, open_lab
 
 GRACE_S = 120.0
@@ -98,11 +99,7 @@ def reaped(lab: Lab) -> list[str]:
 
 async def set_host(lab: Lab, name: str, **spec: Any) -> None:
     """Change fields of a Host's spec."""
-    found = lab.store.get(Host, name)
-    assert found is not None
-    document = found.to_document()
-    document["spec"] |= spec
-    await lab.store.update(Host.parse(document))
+    await change_spec(lab.store, Host, name, **spec)
 
 
 def held(lab: Lab, name: str = "h1") -> Condition | None:

@@ -19,6 +19,7 @@ from sandboxer.store import Change, KeyLocks, Store, Update
 from sandboxer.testing.builders import host, profile
 from sandboxer.testing.clock import ManualClock
 from sandboxer.testing.fake import FakeObserver, FakeWorld
+from tests.changing import change_spec
 from tests.integration.engine_crash import CrashAt
 from tests.integration.engine_lab import Lab, make_engine, open_lab
 from tests.integration.engine_meddling import MeddlingStore
@@ -60,10 +61,8 @@ def live(store: Store) -> list[Sandbox]:
 
 
 async def change(store: Store, **spec: Any) -> None:
-    """Write fields of the pool's spec."""
-    document = current(store).to_document()
-    document["spec"].update(spec)
-    await store.update(SandboxPool.parse(document))
+    """Write fields of the pool's spec, whatever the controller writes meanwhile."""
+    await change_spec(store, SandboxPool, "warm", **spec)
 
 
 async def prepare(lab: Lab, wanted: SandboxPool) -> None:

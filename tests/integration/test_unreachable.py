@@ -19,6 +19,7 @@ from sandboxer.manager import Manager
 from sandboxer.manager.engine import running
 from sandboxer.settings import Settings
 from sandboxer.store import Store
+from tests.changing import change_spec
 from tests.rig import Rig
 
 # Seconds; a cut link is noticed within 20 s, and a probe may wait for one more connection attempt.
@@ -68,11 +69,7 @@ class Fleet:
 
     async def set_host(self, name: str, drain: str) -> None:
         """Say what becomes of the sandboxes on a host."""
-        found = self.store.get(Host, name)
-        assert found is not None
-        document = found.to_document()
-        document["spec"]["drain"] = drain
-        await self.store.update(Host.parse(document))
+        await change_spec(self.store, Host, name, drain=drain)
 
     def is_at(self, name: str) -> bool:
         """Tell whether the sandbox is Ready on a host."""
