@@ -79,7 +79,7 @@ def test_drain(here: Installation) -> None:
     assert drained.returncode == 1, drained.stderr
     assert "default/moving moved to other\n" in drained.stdout
     assert "default/pinned stays: Host local was drained by user local" in drained.stdout
-    assert "error: 1 of 2 sandboxes stay on host local" in drained.stderr
+    assert "error: 1 of 2 stay on host local" in drained.stderr
     assert host_of(here, "moving") == "other"
     here.ok("wait", "sandbox/pinned", "sandbox/moving", "--for=condition=Ready")
     assert "Host local was drained by user local" in here.ok("explain", "moving")
