@@ -10,50 +10,26 @@ and may be somebody else's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandboxer.api.answers import StatusError, json_response
+from sandboxer.api.answers import json_response
 from sandboxer.api.causes import cause_of
 from sandboxer.api.entering import flag, status_of
+from sandboxer.api.hosts import OF_HOST, asked_host, asked_remains
 from sandboxer.errors import SandboxerError
 from sandboxer.kinds.adoption import Adopted, LostSandbox, LostSandboxes
-from sandboxer.kinds.host import Host
-from sandboxer.kinds.meta import API_VERSION, GROUP
-from sandboxer.store import Store
 
 if TYPE_CHECKING:
     # NOTE: a command that serves the API for itself must not load the way to the hosts for it.
     from sandboxer.engine.adoption import Lost
-    from sandboxer.engine.inside import Entrance
-
-
-class _Asked(NamedTuple):
-    """What a request is about, and the way there."""
-
-    store: Store
-    entrance: Entrance
-    host: Host
-
-
-def _asked(request: Request) -> _Asked:
-    state, name = request.app.state, request.path_params["name"]
-    store: Store | None = getattr(state, "store", None)
-    entrance: Entrance | None = getattr(state, "entrance", None)
-    if store is None or entrance is None:
-        raise StatusError(503, "this server has no way to the hosts; ask the controller's")
-    host = store.get(Host, name)
-    if host is None:
-        details = {"name": name, "group": GROUP, "kind": Host.plural}
-        raise StatusError(404, f'{Host.plural}.{GROUP} "{name}" not found', details=details)
-    return _Asked(store, entrance, host)
 
 
 async def _lost(request: Request) -> Response:
-    store, entrance, host = _asked(request)
+    store, entrance, host = asked_host(request)
     try:
         found, problems = await entrance.adoption.survey(host, trusts=flag(request, "trust"))
     except SandboxerError as error:
@@ -67,10 +43,8 @@ async def _lost(request: Request) -> Response:
 
 
 async def _adopt(request: Request) -> Response:
-    _, entrance, host = _asked(request)
-    uid, extension = (request.query_params.get(each, "") for each in ("uid", "extension"))
-    if not uid or not extension:
-        raise StatusError(400, "uid and extension must say what is to be adopted")
+    _, entrance, host = asked_host(request)
+    uid, extension = asked_remains(request)
     try:
         found = await entrance.adoption.adopt(
             host, uid, extension=extension, cause=cause_of(request), trusts=flag(request, "trust")
@@ -106,8 +80,7 @@ def _described(lost: Lost) -> LostSandbox:
     )
 
 
-_OF_HOST = f"/apis/{API_VERSION}/{Host.plural}/{{name}}"
 ROUTES = [
-    Route(f"{_OF_HOST}/lost", _lost),
-    Route(f"{_OF_HOST}/adopt", _adopt, methods=["POST"]),
+    Route(f"{OF_HOST}/lost", _lost),
+    Route(f"{OF_HOST}/adopt", _adopt, methods=["POST"]),
 ]

@@ -10,51 +10,24 @@ The first is a reading subresource like `log`: nothing is stored, and a viewer m
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandboxer.api.answers import StatusError, json_response
+from sandboxer.api.answers import json_response
 from sandboxer.api.entering import status_of
+from sandboxer.api.hosts import OF_HOST, asked_host, asked_remains
 from sandboxer.api.users import user_of
 from sandboxer.errors import SandboxerError
 from sandboxer.extension import LABEL_EXTENSION, LABEL_NAME, LABEL_NAMESPACE, Observation
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.inventory import FoundSandbox, HostInventory, Reaping
-from sandboxer.kinds.meta import API_VERSION, GROUP
 from sandboxer.store import Store
-
-if TYPE_CHECKING:
-    # NOTE: a command that serves the API for itself must not load the way to the hosts for it.
-    from sandboxer.engine.inside import Entrance
-
-
-class _Asked(NamedTuple):
-    """What a request is about, and the way there."""
-
-    store: Store
-    entrance: Entrance
-    host: Host
-
-
-def _asked(request: Request) -> _Asked:
-    state, name = request.app.state, request.path_params["name"]
-    store: Store | None = getattr(state, "store", None)
-    entrance: Entrance | None = getattr(state, "entrance", None)
-    if store is None or entrance is None:
-        raise StatusError(503, "this server has no way to the hosts; ask the controller's")
-    host = store.get(Host, name)
-    if host is None:
-        details = {"name": name, "group": GROUP, "kind": Host.plural}
-        message = f'{Host.plural}.{GROUP} "{name}" not found'
-        raise StatusError(404, message, details=details)
-    return _Asked(store, entrance, host)
 
 
 async def _inventory(request: Request) -> Response:
-    store, entrance, host = _asked(request)
+    store, entrance, host = asked_host(request)
     try:
         report, seen = await entrance.look(host)
     except SandboxerError as error:
@@ -70,10 +43,8 @@ async def _inventory(request: Request) -> Response:
 
 
 async def _reap(request: Request) -> Response:
-    _, entrance, host = _asked(request)
-    uid, extension = (request.query_params.get(each, "") for each in ("uid", "extension"))
-    if not uid or not extension:
-        raise StatusError(400, "uid and extension must say what is to be removed")
+    _, entrance, host = asked_host(request)
+    uid, extension = asked_remains(request)
     try:
         by = user_of(request.scope).name
         removed = await entrance.reap(host, uid, extension=extension, by=by)
@@ -114,8 +85,7 @@ async def _found_sandboxes(
     return found
 
 
-_OF_HOST = f"/apis/{API_VERSION}/{Host.plural}/{{name}}"
 ROUTES = [
-    Route(f"{_OF_HOST}/inventory", _inventory),
-    Route(f"{_OF_HOST}/reap", _reap, methods=["POST"]),
+    Route(f"{OF_HOST}/inventory", _inventory),
+    Route(f"{OF_HOST}/reap", _reap, methods=["POST"]),
 ]

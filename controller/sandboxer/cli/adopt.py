@@ -165,7 +165,7 @@ def _chosen(survey: Survey, named: str, *, is_used: bool, trusts: bool) -> str:
     if survey.own in seen or not others:
         return survey.own
     if is_used:
-        note("Nothing of this installation is lost; other installations have sandboxes there.")
+        note("note: other installations have sandboxes there, which are left alone")
         return survey.own
     signed = {each.what.environment for each in survey.found if each.what.is_ours}
     is_only = trusts and len(others) == 1 and not survey.unanswered

@@ -130,8 +130,8 @@ def _refuse_losses(host: Host, found: Sequence[Sandbox]) -> None:
         return
     write(rehearsal(found))
     raise RefusedError(
-        f"{len(found)} sandboxes are on host {host.metadata.name}, and leaving it they lose what "
-        "their workspaces hold.",
+        f"What the workspaces of these {len(found)} hold is lost when they leave host "
+        f"{host.metadata.name}.",
         remedy="--discard-workspaces lets them leave.",
     )
 
@@ -223,7 +223,7 @@ async def _watch(
     await settle(access, keys, asked(keys, has_ended), timeout_s=timeout_s, besides=hosts)
     left = await _report(access.client, name, keys)
     if left:
-        note(f"error: {left} of {len(keys)} sandboxes stay on host {name}")
+        note(f"error: {left} of {len(keys)} stay on host {name}")
         return Exit.NO
     write(f"host/{name} drained\n")
     return Exit.OK
