@@ -107,12 +107,15 @@ def test_giving_up(here: Installation) -> None:
     here.ok("apply", "-f", "-", stdin=yaml.safe_dump({**head, "spec": spec}))
 
     answers = here.run("drain", "local", "--give-up", "--yes")
+    rehearsed = [here.run("drain", name, "--give-up", "--dry-run") for name in ("local", "dead")]
     unsure = here.run("drain", "dead", "--give-up")
     sure = here.ok("drain", "dead", "--give-up", "--yes")
 
     assert answers.returncode == 1
     assert "Host local answers, so it is not given up." in answers.stderr
     assert condition(here.sandboxes()["alive"], "Ready")["status"] == "True"
+    assert [done.returncode for done in rehearsed] == [1, 0]
+    assert rehearsed[1].stdout == "host/dead given up (dry run)\nNothing is on it.\n"
     assert unsure.returncode == 1
     assert "Say --yes if you are." in unsure.stderr
     assert sure == "host/dead given up\nhost/dead drained\n"

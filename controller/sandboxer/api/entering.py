@@ -84,10 +84,13 @@ def status_of(error: SandboxerError) -> StatusError:
     Return the answer to an error of a host or an extension.
 
     Without Retry-After: client-go would silently try ten times, and a person waits.
+    However a host was found not to answer, one cause says in one word that it does not.
     """
     codes = ((NotFoundError, 404), (InvalidSpecError, 400), (TransientError, 503))
     code = next((code for kind, code in codes if isinstance(error, kind)), 500)
-    details = {"causes": [{"reason": error.reason, "message": error.message}]}
+    silent = [UnreachableError.default_reason] if isinstance(error, UnreachableError) else []
+    reasons = dict.fromkeys([error.reason, *silent])
+    details = {"causes": [{"reason": reason, "message": error.message} for reason in reasons]}
     return StatusError(code, str(error), reason=error.reason, details=details)
 
 

@@ -42,8 +42,7 @@ def _set_all(names: tuple[str, ...], word: str, *, unschedulable: bool, drain: D
     async def work(access: Access) -> int:
         for name in dict.fromkeys(each.removeprefix("host/") for each in names):
             host = await get_host(access.client, name)
-            wanted = drain or host.spec.drain
-            changed = await set_host(access.client, host, unschedulable=unschedulable, drain=wanted)
+            changed = await set_host(access.client, host, unschedulable=unschedulable, drain=drain)
             write(f"{reference_text(host)} {'' if changed else 'already '}{word}\n")
         return Exit.OK
 
@@ -62,9 +61,17 @@ async def get_host(client: Client, name: str) -> Host:
     return found
 
 
-async def set_host(client: Client, host: Host, *, unschedulable: bool, drain: Drain) -> bool:
+async def set_host(
+    client: Client, host: Host, *, unschedulable: bool, drain: Drain | None = None
+) -> bool:
     """
     Say whether a host takes anything new, and what becomes of what it has.
+
+    Args:
+        client: The API.
+        host: As read, some time ago.
+        unschedulable: Whether it takes nothing new.
+        drain: What becomes of what it has; None leaves that as it is when this is written.
 
     Returns:
         Whether it said something else before.
@@ -72,12 +79,13 @@ async def set_host(client: Client, host: Host, *, unschedulable: bool, drain: Dr
     Raises:
         ConflictError: It is being changed all the time.
     """
-    change = {"spec": {"unschedulable": unschedulable, "drain": drain}}
+    # NOTE: only what is meant. What was read may be somebody's drain of before, or none yet.
+    change = {"unschedulable": unschedulable, **({"drain": drain} if drain is not None else {})}
     for _ in range(_ATTEMPTS):
-        if (host.spec.unschedulable, host.spec.drain) == (unschedulable, drain):
+        if host.spec.unschedulable == unschedulable and drain in (None, host.spec.drain):
             return False
         try:
-            await client.patch(host, change)
+            await client.patch(host, {"spec": change})
         except ConflictError:
             # The controller wrote its status since; what counts is read again.
             host = await get_host(client, host.metadata.name)

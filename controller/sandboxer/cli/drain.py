@@ -21,6 +21,7 @@ from sandboxer.cli.inspect import look_at
 from sandboxer.cli.options import timeout_option
 from sandboxer.cli.printing import columns, note, safe_text, write
 from sandboxer.cli.progress import asked, settle
+from sandboxer.client.refusals import HostSilentError
 from sandboxer.errors import TerminalError, UnreachableError
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.meta import Key, Resource
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 # Reasons of condition Leaving with which a sandbox stays until somebody does something about it.
 _STAYS = frozenset({"NoOtherPlace", "BuildUnderWay", "BuildEnded"})
+
+# Reason of a host that shows another key: whoever answers there, the machine of before does not.
+_ANOTHER_MACHINE = "HostKeyMismatch"
 
 
 @click.command()
@@ -64,9 +68,13 @@ def drain(
 
     async def work(access: Access) -> int:
         host = await get_host(access.client, name.removeprefix("host/"))
+        if gives_up:
+            await refuse_answer(access.client, host)
         found = await _on(access.client, host)
         if rehearses:
-            write(f"host/{host.metadata.name} cordoned (dry run)\n{rehearsal(found)}")
+            word = "given up" if gives_up else "cordoned"
+            write(f"host/{host.metadata.name} {word} (dry run)\n")
+            write(rehearsal(found, unseen=gives_up))
             return Exit.OK
         if gives_up:
             await _give_up(access.client, host, found, is_sure=is_sure)
@@ -104,7 +112,7 @@ async def _begin(client: Client, host: Host, *, discards: bool) -> bool:
         write(f"host/{name} cordoned\n")
         return True
     _refuse_losses(host, await _on(client, host))
-    await set_host(client, host, unschedulable=True, drain=host.spec.drain)
+    await set_host(client, host, unschedulable=True)
     write(f"host/{name} cordoned\n")
     # NOTE: asked again, for something may have come before it was cordoned.
     _refuse_losses(host, await _on(client, host))
@@ -118,7 +126,7 @@ async def _refuse_silence(client: Client, host: Host) -> None:
         return
     try:
         await look_at(client, host)
-    except UnreachableError as silence:
+    except HostSilentError as silence:
         raise UnreachableError(
             f"{silence.message} So nothing can leave it. {reachable.message}",
             remedy="Wait until it answers; --give-up forgets what is on a host that is gone for good.",
@@ -136,15 +144,24 @@ def _refuse_losses(host: Host, found: Sequence[Sandbox]) -> None:
     )
 
 
-def rehearsal(found: Sequence[Sandbox]) -> str:
-    """Return what would become of sandboxes, as a table."""
+def rehearsal(found: Sequence[Sandbox], *, unseen: bool = False) -> str:
+    """Return what would become of sandboxes, as a table; *unseen* when their host is given up."""
     if not found:
         return "Nothing is on it.\n"
     rows = [["NAMESPACE", "NAME", "PHASE", "WOULD"]]
     for each in found:
-        key = each.key
-        rows.append([key.namespace, key.name, each.status.phase, safe_text(_prospect(each))])
+        key, prospect = each.key, _prospect_unseen(each) if unseen else _prospect(each)
+        rows.append([key.namespace, key.name, each.status.phase, safe_text(prospect)])
     return columns(rows)
+
+
+def _prospect_unseen(sandbox: Sandbox) -> str:
+    """Return what becomes of a sandbox whose host is given up, as far as that is known before."""
+    if sandbox.metadata.deletion_timestamp is not None:
+        return "be gone: its deletion was asked for"
+    if sandbox.spec.placement.host == sandbox.status.host:
+        return "wait without its workspace: it asks for this host"
+    return "be made anew on a host that fits, without its workspace; wait if none does"
 
 
 def _prospect(sandbox: Sandbox) -> str:
@@ -158,36 +175,44 @@ def _prospect(sandbox: Sandbox) -> str:
     return "be made anew on a host that fits, without its workspace; stay if none does"
 
 
-async def _give_up(client: Client, host: Host, found: Sequence[Sandbox], *, is_sure: bool) -> None:
+async def refuse_answer(client: Client, host: Host) -> None:
     """
-    Give a host up, after a last look at it.
+    Look at a host once more before it is given up, and say how it is silent.
 
     Raises:
-        RefusedError: It answers, or nobody is sure.
+        RefusedError: It answers.
+        SandboxerError: Whether it does is not known: the API has trouble of its own, or the host
+            refuses us.
     """
     name = host.metadata.name
     try:
         await look_at(client, host)
-    except (UnreachableError, TerminalError) as silence:
+    except HostSilentError as silence:
         note(f"note: {safe_text(silence.message)}")
+    except TerminalError as refused:
+        if refused.reason != _ANOTHER_MACHINE:
+            raise
+        note(f"note: {safe_text(refused.message)}")
     else:
         raise RefusedError(
             f"Host {name} answers, so it is not given up.",
             remedy=f"Drain it: sandboxer drain {name}",
         )
-    write(_losses(found))
+
+
+async def _give_up(client: Client, host: Host, found: Sequence[Sandbox], *, is_sure: bool) -> None:
+    """
+    Give a host up that was found silent.
+
+    Raises:
+        RefusedError: Nobody is sure.
+    """
+    name = host.metadata.name
+    if found:
+        write(rehearsal(found, unseen=True))
     make_sure(name, is_sure=is_sure)
     await set_host(client, host, unschedulable=True, drain="GiveUp")
     write(f"host/{name} given up\n")
-
-
-def _losses(found: Sequence[Sandbox]) -> str:
-    rows = [["NAMESPACE", "NAME", "PHASE", "WOULD"]]
-    for each in found:
-        going = each.metadata.deletion_timestamp is not None
-        fate = "be gone" if going else "be made anew elsewhere, without its workspace"
-        rows.append([each.key.namespace, each.key.name, each.status.phase, fate])
-    return columns(rows) if found else ""
 
 
 def make_sure(name: str, *, is_sure: bool) -> None:

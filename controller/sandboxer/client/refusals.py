@@ -34,6 +34,10 @@ _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 _UNAVAILABLE = (429, 502, 503, 504)
 
 
+class HostSilentError(UnreachableError):
+    """The API answered, and said that the host behind it does not."""
+
+
 def warnings_of(answer: Answer) -> list[str]:
     """Return what the server remarked about a request it fulfilled, a sentence each."""
     texts = [
@@ -68,7 +72,7 @@ def refusal_of_status(status: dict[str, Any], server: Server, *, code: int = 0) 
         case 422 | 400 | 413:
             return _invalid(reason, message, causes)
         case _ if code in _UNAVAILABLE:
-            return _unavailable(reason, message, server)
+            return _unavailable(reason, message, causes, server)
         case _:
             return TerminalError(_sentence(message), reason=reason or "Refused")
 
@@ -124,15 +128,18 @@ def _invalid(reason: str, message: str, causes: Sequence[dict[str, str]]) -> Inv
     return InvalidSpecError(_sentence("; ".join(told) or message), field=field, reason=reason)
 
 
-def _unavailable(reason: str, message: str, server: Server) -> TransientError:
+def _unavailable(
+    reason: str, message: str, causes: Sequence[dict[str, str]], server: Server
+) -> TransientError:
+    # The cause that `sandboxer.api.entering` gives to every error of a host that does not answer.
+    if any(cause["reason"] == HostSilentError.default_reason for cause in causes):
+        return HostSilentError(_sentence(message), reason=reason)
     if reason in ("", "ServiceUnavailable", "Timeout", "TooManyRequests"):
         return UnreachableError(
             f"The API at {server.where} cannot answer now: {_sentence(message)}",
             reason="ServerUnavailable",
             remedy="Try again in a moment.",
         )
-    if "Unreachable" in reason:
-        return UnreachableError(_sentence(message), reason=reason)
     return TransientError(_sentence(message), reason=reason)
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sandboxer.errors import TerminalError, TransientError
 from sandboxer.extension import LABEL_ENVIRONMENT, LABEL_UID
+from sandboxer.kinds.host import HostFacts
 from sandboxer.session import Engine, Session
 from sandboxer_extensions.compose_ssh import scripts
 from sandboxer_extensions.compose_ssh.made import Limit, Made, Record, read_made
@@ -28,6 +29,7 @@ from sandboxer_extensions.compose_ssh.made import Limit, Made, Record, read_made
 _UID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 _DOCKER_EXIT = re.compile(r"Exited \((\d{1,3})\)", re.ASCII)
 _DOCKER_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)", re.ASCII)
+_MAJOR_VERSION = re.compile(r"\d{1,4}(?=\.)", re.ASCII)
 _PODMAN_PREFIX = "/v4.0.0/libpod"
 # Containers that ended and whose memory kill is asked for in one observation.
 MAX_INSPECTED = 16
@@ -35,6 +37,9 @@ MAX_INSPECTED = 16
 # stay below the 60 a script may take: checks that hang must not make the whole host unknown.
 _CHECK_LIMIT_S = 20
 _CHECKS_LIMIT_S = 20
+# First major version of Docker that dates a volume by its making. Before, it is dated by the last
+# change of its data directory, which each write at its top is (moby issue 38274, mended by 44719).
+_DOCKER_DATES_VOLUMES = 23
 # Engines say "never" with a year long before the first container.
 _FIRST_YEAR = 2000
 # Status a process has after SIGKILL, which is what the memory limit sends.
@@ -195,7 +200,7 @@ class Thing:
     name: str
     labels: Mapping[str, str]
     made_at: str = ""
-    """By the host's clock, in whole seconds; empty where the engine does not say."""
+    """By the host's clock, in whole seconds; empty where the engine does not say, or not truly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +276,7 @@ async def take_inventory(session: Session, *, environment: str = "", uid: str = 
     # NOTE: filtered again here, because engines differ in how they combine several labels.
     return Inventory(
         containers=[c for c in containers if ours(c.labels)],
-        things=[t for t in things if ours(t.labels)],
+        things=[t for t in with_true_times(things, session.facts) if ours(t.labels)],
         workspaces=[w for w in workspaces if ours(w.labels)],
         unmarked=unmarked,
     )
@@ -462,6 +467,14 @@ def _things(kind: str, found: Sequence[_PodmanNetwork | _DockerNetwork | _Volume
         Thing(kind=kind, name=_word(t.name), labels=t.labels, made_at=_moment_text(t.made_at))
         for t in found
     ]
+
+
+def with_true_times(things: Sequence[Thing], facts: HostFacts) -> Sequence[Thing]:
+    """Return networks and volumes, without a time that is not the one they were made at."""
+    version = _MAJOR_VERSION.match(facts.engine_version)
+    if facts.engine != "docker" or (version and int(version[0]) >= _DOCKER_DATES_VOLUMES):
+        return things
+    return [replace(t, made_at="") if t.kind == "volume" else t for t in things]
 
 
 def _moment_text(moment: datetime | None) -> str:

@@ -4,7 +4,8 @@ The record of what `provision` made, kept on the host beside the workspace's mar
 A container is known again by its id: image, command, environment, mounts and ports of one id never
 change, so whoever has another id is another container. What can change under the same id is
 compared: name, networks, and the limits as the kernel holds them, because podman's own answer does
-not follow its `update` (4.3). A network or volume is known again by the time it was made.
+not follow its `update` (4.3). A network or volume is known again by its name and, where the engine
+says it, the time it was made.
 
 The file's first line is JSON; for each file of a cgroup that limits a container a line
 `limit ID FIELD PATH VALUE` follows. `scripts.RECORD` writes it, `scripts.WORKSPACES` reads those of all

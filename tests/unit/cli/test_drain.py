@@ -45,6 +45,19 @@ def test_rehearsal_tells_what_is_known_before(found: Sandbox, says: str) -> None
 @pytest.mark.parametrize(
     ("found", "says"),
     [
+        pytest.param(placed(), "be made anew", id="plain"),
+        pytest.param(placed(placement={"host": "h1"}), "wait without its workspace", id="pinned"),
+        pytest.param(build("running"), "be made anew", id="build"),
+    ],
+)
+def test_nothing_stays_on_a_host_that_is_given_up(found: Sandbox, says: str) -> None:
+    """Who is forgotten there is told so, and who asks for that very host can only wait."""
+    assert says in drain.rehearsal([found], unseen=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
         pytest.param(None, "is gone", id="gone"),
         pytest.param(placed("h2"), "moved to h2", id="moved"),
         pytest.param(

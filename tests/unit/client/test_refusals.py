@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sandboxer.api.entering import status_of
 from sandboxer.client.connection import Answer
-from sandboxer.client.refusals import is_about, refusal, warnings_of
+from sandboxer.client.refusals import HostSilentError, is_about, refusal, warnings_of
 from sandboxer.client.server import Server
 from sandboxer.errors import (
     ConflictError,
@@ -40,7 +41,6 @@ def answer(code: int, reason: str = "", message: str = "said", **details: Any) -
         (answer(422, "Invalid"), InvalidSpecError),
         (answer(500, "NotCapable"), TerminalError),
         (answer(503, "ServiceUnavailable"), UnreachableError),
-        (answer(503, "HostUnreachable"), UnreachableError),
         (answer(503, "NotThereYet"), TransientError),
         (answer(429, "TooManyRequests"), UnreachableError),
         (Answer(502, (), b"<html>bad gateway</html>"), UnreachableError),
@@ -52,6 +52,17 @@ def answer(code: int, reason: str = "", message: str = "said", **details: Any) -
 def test_each_refusal_is_one_kind_of_error(said: Answer, kind: type[SandboxerError]) -> None:
     """The class decides the exit code; what is no Status is no reason to crash."""
     assert type(refusal(said, SERVER)) is kind
+
+
+@pytest.mark.parametrize("reason", ["HostUnreachable", "CommandTimeout", "EngineUnreachable"])
+def test_silence_of_a_host_is_told_from_that_of_the_api(reason: str) -> None:
+    """However a host was found not to answer, the class says it, and the reason how."""
+    said = status_of(UnreachableError("Host h1 hangs.", reason=reason))
+
+    error = refusal(Answer(said.code, (), json.dumps(said.document()).encode()), SERVER)
+
+    assert isinstance(error, HostSilentError)
+    assert (error.message, error.reason) == ("Host h1 hangs.", reason)
 
 
 def test_invalid_document_names_every_field() -> None:

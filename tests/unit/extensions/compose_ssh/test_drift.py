@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sandboxer.errors import TransientError
+from sandboxer.kinds.host import HostFacts
 from sandboxer_extensions.compose_ssh.drift import (
     Found,
     containers_to_replace,
@@ -15,7 +16,12 @@ from sandboxer_extensions.compose_ssh.drift import (
     record_of,
 )
 from sandboxer_extensions.compose_ssh.events import hint_of
-from sandboxer_extensions.compose_ssh.inventory import Container, Thing, Workspace
+from sandboxer_extensions.compose_ssh.inventory import (
+    Container,
+    Thing,
+    Workspace,
+    with_true_times,
+)
 from sandboxer_extensions.compose_ssh.made import Limit, limit_text, read_made
 from sandboxer_extensions.compose_ssh.stack import LABEL_SERVICE
 
@@ -80,6 +86,25 @@ def test_differences(seen: Found, told: list[str], anew: list[str]) -> None:
     """Each change has its path, and names the containers that a repair makes anew."""
     assert [one.path for one in differences(seen)] == told
     assert containers_to_replace(seen) == anew
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "told"),
+    [
+        ("docker", "20.10.24+dfsg1", ["networks/data"]),
+        ("docker", "", ["networks/data"]),
+        ("docker", "23.0.0", ["networks/data", "volumes/data"]),
+        ("podman", "4.3.1", ["networks/data", "volumes/data"]),
+    ],
+)
+def test_a_write_is_no_new_volume(engine: str, version: str, told: list[str]) -> None:
+    """Where the engine dates a volume by the last write, its time says nothing of who made it."""
+    facts = HostFacts.model_validate({"engine": engine, "engine_version": version})
+    later = "2026-01-01T00:00:09Z"
+
+    seen = with_true_times([thing("network", later), thing("volume", later)], facts)
+
+    assert [one.path for one in differences(found(things=[*seen]))] == told
 
 
 @pytest.mark.parametrize(
