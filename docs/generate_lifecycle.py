@@ -38,6 +38,8 @@ Below, *sees* is the state the extension observed, or `unknown` when its host do
 | Forget | removes the finalizer, after a last look |
 | Stall | states what a person has to change; nothing is tried before that |
 | Hold | states that nothing is known; touches nothing |
+| Guard | has its host know what to do at its end without a controller, or not any more |
+| Fired | states that its host took it away by itself |
 | Refresh | brings the status up to date |
 | Nothing | writes nothing |
 

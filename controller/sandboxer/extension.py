@@ -38,7 +38,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from sandboxer.errors import InvalidSpecError
-from sandboxer.kinds.host import Host, HostSpec
+from sandboxer.kinds.host import Host, HostFacts, HostSpec
 from sandboxer.kinds.meta import GROUP
 from sandboxer.kinds.sandbox import (
     Difference,
@@ -59,7 +59,7 @@ LABEL_EXTENSION = f"{GROUP}/extension"
 LABEL_OWNER = f"{GROUP}/owner"
 LABEL_EXPIRES_AT = f"{GROUP}/expires-at"
 
-Capability = Literal["suspend", "exec", "logs", "forward", "watch", "prune"]
+Capability = Literal["suspend", "exec", "logs", "forward", "watch", "prune", "removal"]
 
 State = Literal["Absent", "Incomplete", "Starting", "Running", "Suspended", "Stopped"]
 """
@@ -333,6 +333,18 @@ class Extension(ABC):
         Called for orphans, whose manifest is lost. Absent is success. Refuses, with a
         `TerminalError`, what carries the label but belongs to another environment.
         """
+
+    def removal(self, facts: HostFacts, instance: Instance) -> Sequence[str]:
+        """
+        Return a command that does on the host what `reap` does; needs capability `removal`.
+
+        It is written down there beforehand, and run by the login user when the sandbox has expired
+        and no controller is left (`docs/dead-mans-switch.md`): program and arguments, nothing to read
+        on standard input, exit status 0 only once nothing is left. Whatever it waits for, it waits
+        for at most five minutes; another status has it run again. Empty means that it is not
+        possible for this sandbox. Pure; called with every pass.
+        """
+        raise NotImplementedError
 
     async def recall(self, session: Session, instance: Instance) -> Provisioned:
         """

@@ -31,6 +31,7 @@ _METHODS: Mapping[Capability, tuple[str, ...]] = {
     "forward": ("forward",),
     "watch": ("watch",),
     "prune": ("prune",),
+    "removal": ("removal",),
 }
 
 

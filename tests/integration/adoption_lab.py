@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sandboxer.engine.adoption import Adoption, Lost
+from sandboxer.extension import Observation
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Cause, KeyLocks, Store
@@ -18,7 +19,13 @@ from sandboxer.store.environment import take_over
 from sandboxer.store.signing import KEY_FILE
 from sandboxer.testing.builders import host, profile, sandbox
 from sandboxer.testing.clock import ManualClock
-from sandboxer.testing.fake import FAKE_EXTENSION, FakeExtension, FakeWorld, Thing
+from sandboxer.testing.fake import (
+    FAKE_EXTENSION,
+    FakeExtension,
+    FakeObserver,
+    FakeWorld,
+    Thing,
+)
 from tests.integration.engine_lab import Lab, open_lab
 
 HOST = "h1"
@@ -50,6 +57,21 @@ class Loss:
         self.world.things[self.key] = replace(self.thing, **fields)
 
 
+class WatchedObserver(FakeObserver):
+    """One that notes as whom it was asked to look."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        super().__init__(world)
+        self.looks: list[str | None] = []
+
+    async def survey(
+        self, extension: str, host: Host, environment: str | None = None, uid: str = ""
+    ) -> Collection[Observation]:
+        """Look, and note as whom."""
+        self.looks.append(environment)
+        return await super().survey(extension, host, environment, uid)
+
+
 @dataclass
 class Heir:
     """The new store with an engine, and the way to adopt."""
@@ -57,6 +79,14 @@ class Heir:
     lab: Lab
     adoption: Adoption
     uid: str
+    looks: list[str | None]
+    """As which environment extensions were asked to look, one by one; None is the own one."""
+
+    async def survey(self, *, trusts: bool = False) -> Sequence[Lost]:
+        """List what is lost on the host."""
+        found = self.lab.store.get(Host, HOST)
+        assert found is not None
+        return (await self.adoption.survey(found, trusts=trusts)).lost
 
     async def adopt(self, *, trusts: bool = False) -> Lost | None:
         """Adopt the sandbox that was lost."""
@@ -107,9 +137,10 @@ async def inherited(
         if profile_spec.pop("profile", True):
             await lab.store.create(profile(**profile_spec))
         locks = KeyLocks(path / "locks")
+        observer = WatchedObserver(lab.world)
         adoption = Adoption(
-            store=lab.store, observer=lab.observer, locks=locks, clock=lab.clock,
+            store=lab.store, observer=observer, locks=locks, clock=lab.clock,
             extensions={FAKE_EXTENSION: FakeExtension(lab.world)},
         )  # fmt: skip
-        yield Heir(lab, adoption, loss.sandbox.metadata.uid)
+        yield Heir(lab, adoption, loss.sandbox.metadata.uid, observer.looks)
         locks.close()

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from sandboxer.api.private import served_privately
+from sandboxer.client.paths import path_of
+from sandboxer.kinds.adoption import Adopted, LostSandbox, LostSandboxes
+from sandboxer.kinds.host import Host
+from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.testing.builders import host
 from tests.e2e.installation import Installation
 from tests.integration.cli_lab import installed, local_host, started
 from tests.integration.orphan_lab import compose_sandbox, containers
@@ -50,6 +61,64 @@ def identities(installation: Installation) -> dict[str, tuple[str, str, dict[str
     }
 
 
+def lost(environment: str) -> LostSandbox:
+    """Return one sandbox that is lost."""
+    return LostSandbox(
+        uid="u", namespace="default", name="a", environment=environment, extension="ext.local",
+        state="Running",
+    )  # fmt: skip
+
+
+def served(found: Sequence[LostSandbox], **problems: str) -> Starlette:
+    """Return an API of one host, on which that is lost for an installation with the id `own`."""
+    answer = LostSandboxes(environment="own", sandboxes=tuple(found), problems=problems)
+    document = host("h1").to_document()
+    hosts = {"metadata": {}, "items": [document]}
+    nothing: dict[str, object] = {"metadata": {}, "items": []}
+    adopted = Adopted(uid="u", adopted=True).to_document()
+
+    def route(path: str, answer: object, method: str = "GET") -> Route:
+        async def say(_: Request) -> Response:
+            return JSONResponse(answer)
+
+        return Route(path, say, methods=[method])
+
+    return Starlette(
+        routes=[
+            route(path_of(Host), hosts),
+            route(path_of(Sandbox), nothing),
+            route(path_of(Host, name="h1"), document),
+            route(path_of(Host, name="h1", subresource="lost"), answer.to_document()),
+            route(path_of(Host, name="h1", subresource="adopt"), adopted, "POST"),
+        ]
+    )
+
+
+async def test_what_could_not_be_looked_at_is_not_called_whole(tmp_path: Path) -> None:
+    """What is there is adopted, and the code and the words say that there may be more."""
+    here = Installation(tmp_path)
+    compose = {"ext.compose-ssh": "The engine does not answer."}
+    for found, said in (([], "Nothing lost was seen, but"), ([lost("own")], "a  adopted.")):
+        async with served_privately(served(found, **compose), tmp_path) as path:
+            server = f"unix://{path}"
+            done = await asyncio.to_thread(here.run, "adopt", "--all", SANDBOXER_SERVER=server)
+
+        assert (done.returncode, said in done.stdout) == (9, True), done
+        assert "h1: ext.compose-ssh cannot look: The engine does not answer." in done.stderr
+
+
+async def test_one_host_is_not_all(tmp_path: Path) -> None:
+    """Which is the only installation, a look at one host alone does not tell."""
+    here = Installation(tmp_path)
+    async with served_privately(served([lost("x")]), tmp_path) as path:
+        for where, said in ((["--host", "h1"], "Not every host was asked"), (["--all"], "Stop it")):
+            done = await asyncio.to_thread(
+                here.run, "adopt", *where, "--trust-hosts", SANDBOXER_SERVER=f"unix://{path}"
+            )
+
+            assert (done.returncode, said in done.stderr) == (8, True), done
+
+
 @pytest.fixture
 def installations(tmp_path: Path) -> Iterator[tuple[Installation, Installation]]:
     """Two installations that use the same directory of the same machine."""
@@ -76,10 +145,13 @@ def test_everything_is_back_after_the_store_was_lost(tmp_path: Path) -> None:
         before, running = identities(installation), processes(work_root)
         lose_store(installation, local_host(work_root))
 
+        # NOTE: where no container engine answers on this machine, what it has is not known: 9.
         rehearsed = installation.run("adopt", "--all", "--dry-run")
-        assert (rehearsed.returncode, rehearsed.stdout.count("adopted.")) == (1, 3), rehearsed
+        assert rehearsed.returncode in (1, 9), rehearsed
+        assert rehearsed.stdout.count("adopted.") == 3, rehearsed
         done = installation.run("adopt", "--all")
-        assert (done.returncode, done.stdout.count(" adopted.")) == (0, 3), done
+        assert done.returncode in (0, 9), done
+        assert done.stdout.count(" adopted.") == 3, done
 
         names = [f"sandbox/{name}" for name in before]
         installation.ok("wait", *names, "--for=condition=Ready", "--timeout", "60s")
@@ -118,7 +190,7 @@ def test_a_person_says_which_installation_was_lost(
     assert (refused.returncode, "Stop it" in refused.stderr) == (8, True), refused
     here.kill()
     done = here.run("adopt", "--all")
-    assert (done.returncode, done.stdout) == (0, "local  default/ours  adopted.\n"), done
+    assert (done.returncode in (0, 9), done.stdout) == (True, "local  default/ours  adopted.\n")
 
     assert list(here.sandboxes()) == ["ours"]
     assert list(other.sandboxes()) == ["theirs"]
@@ -167,7 +239,8 @@ def test_a_workspace_on_a_vm_is_adopted(
     lose_store(person.sandboxer, document)
 
     done = person.sandboxer.run("adopt", "--host", host["metadata"]["name"])
-    assert done.returncode == 0, done
+    # NOTE: the VM has no container engine, so what containers it has is not known.
+    assert done.returncode == 9, done
     person.sandboxer.ok("wait", "sandbox/build", "--for=condition=Ready", "--timeout", "90s")
 
     adopted = person.document("sandbox", "build")

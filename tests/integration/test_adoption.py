@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from sandboxer.errors import ConflictError
-from sandboxer.extension import LABEL_NAME
+from sandboxer.errors import ConflictError, TerminalError
+from sandboxer.extension import LABEL_ENVIRONMENT, LABEL_NAME
 from sandboxer.kinds.host import Host
-from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.kinds.sandbox import Destination, Sandbox
 from sandboxer.store import Store
 from sandboxer.store.environment import take_over
 from sandboxer.testing.builders import profile, sandbox
 from sandboxer.testing.clock import ManualClock
+from sandboxer.testing.fake import FAKE_EXTENSION
 from tests.integration.adoption_lab import HOST, PORTS, inherited, lose
+
+NEIGHBOUR, ODD = (f"00000000-0000-4000-8000-{number:012}" for number in (1, 2))
 
 
 async def test_adopted_sandbox_is_as_it_was(tmp_path: Path) -> None:
@@ -57,12 +61,10 @@ async def test_survey_lists_with_reasons(tmp_path: Path) -> None:
     """What can be adopted and what cannot are both listed, and what is stored is not."""
     loss = await lose(tmp_path / "one")
     async with inherited(loss, tmp_path / "two") as heir:
-        found = heir.lab.store.get(Host, HOST)
-        assert found is not None
-        (whole,) = (await heir.adoption.survey(found)).lost
+        (whole,) = await heir.survey()
         assert (whole.objection, whole.environment, whole.is_ours) == ("", loss.environment, True)
         loss.damage(manifest="")
-        (bare,) = (await heir.adoption.survey(found)).lost
+        (bare,) = await heir.survey()
         assert "No manifest" in bare.objection
 
 
@@ -78,19 +80,23 @@ async def test_suspended_stays_suspended(tmp_path: Path) -> None:
         assert "resume" not in {call[0] for call in heir.lab.world.calls}
 
 
-async def test_missing_profile_stalls_and_deletes_nothing(tmp_path: Path) -> None:
-    """Without its profile it waits for a person; with it, it is ready as it was."""
+async def test_what_its_profile_would_say_is_waited_for(tmp_path: Path) -> None:
+    """Without its profile nobody knows that it is over; with it, it is adopted for an hour."""
     loss = await lose(tmp_path / "one")
     async with inherited(loss, tmp_path / "two", profile=False) as heir:
-        found = await heir.adopt()
-        assert found is not None
-        assert found.rebuilt is not None
-        assert "profile" in found.rebuilt.remark
-        await heir.lab.until(lambda: heir.lab.is_true("Stalled"))
-        await heir.lab.store.create(profile())
-        await heir.lab.until(lambda: heir.lab.is_true("Ready"))
+        assert "names profile 'fake', and there is none" in await heir.refusal()
 
+        await heir.lab.store.create(profile(lifetime={"ttl": "10ms"}))
+        await heir.adopt()
+        await heir.lab.until(lambda: heir.lab.is_true("Ready"))
         assert heir.lab.world.calls == []
+
+
+async def test_refused_inputs_are_waited_for(tmp_path: Path) -> None:
+    """A profile that its extension refuses says nothing of the place either."""
+    loss = await lose(tmp_path / "one")
+    async with inherited(loss, tmp_path / "two", inputs={"unknown": 1}) as heir:
+        assert "where and how long" in await heir.refusal()
 
 
 async def test_other_profile_is_followed_and_said(tmp_path: Path) -> None:
@@ -150,6 +156,43 @@ async def test_changed_manifest_is_not_ours(tmp_path: Path) -> None:
         assert "not signed" in await heir.refusal()
 
 
+async def test_manifest_of_another_installation_is_not_ours(tmp_path: Path) -> None:
+    """A program that writes a neighbour's id into its labels has signed nothing for it."""
+    loss = await lose(tmp_path / "one")
+    loss.damage(labels={**loss.thing.labels, LABEL_ENVIRONMENT: NEIGHBOUR})
+    async with inherited(loss, tmp_path / "two") as heir:
+        (found,) = await heir.survey()
+
+    assert (found.environment, found.is_ours) == (NEIGHBOUR, False)
+    assert "not signed" in found.objection
+
+
+async def test_an_odd_thing_hides_no_other(tmp_path: Path) -> None:
+    """What somebody made so that it cannot be judged is listed with that, beside the others."""
+    loss = await lose(tmp_path / "one", lifetime={"ttl": "8h"})
+    told = json.loads(loss.thing.manifest)
+    told["sandbox"]["metadata"] |= {"uid": ODD, "creationTimestamp": "9999-12-31T23:59:59Z"}
+    odd = replace(loss.thing, manifest=json.dumps(told))
+    loss.world.things[HOST, ODD] = odd
+    loss.world.things[HOST, NEIGHBOUR] = replace(odd, labels={**odd.labels, LABEL_NAME: "\ud800"})
+    async with inherited(loss, tmp_path / "two") as heir:
+        lost = {each.seen.uid: each for each in await heir.survey(trusts=True)}
+
+    assert lost[heir.uid].objection == ""
+    assert "OverflowError" in lost[ODD].objection
+    assert lost[NEIGHBOUR].key.name == "?"
+
+
+async def test_a_look_is_nobodys(tmp_path: Path) -> None:
+    """Who adopts looks as no installation, so that nothing of any sandbox is run for it."""
+    loss = await lose(tmp_path / "one")
+    async with inherited(loss, tmp_path / "two") as heir:
+        await heir.survey()
+        await heir.adopt()
+
+        assert set(heir.looks) == {""}
+
+
 async def test_manifest_of_another_sandbox_is_refused(tmp_path: Path) -> None:
     """Labels and manifest must speak of the same sandbox."""
     loss = await lose(tmp_path / "one")
@@ -173,6 +216,22 @@ async def test_leased_port_is_a_conflict(tmp_path: Path) -> None:
     async with inherited(loss, tmp_path / "two") as heir:
         await heir.lab.store.create(sandbox("quick", ports=PORTS))
         await heir.lab.until(lambda: heir.lab.is_true("Ready", "quick"))
+
+        assert "leased" in await heir.refusal()
+
+
+async def test_port_of_one_that_comes_is_a_conflict(tmp_path: Path) -> None:
+    """Nor is a port that is leased here for a sandbox on its way from another host."""
+    loss = await lose(tmp_path / "one")
+    async with inherited(loss, tmp_path / "two") as heir:
+        lab = heir.lab
+        await lab.store.create(sandbox("mover", profile="none"))
+        await lab.until(lambda: lab.is_true("Stalled", "mover"))
+        await lab.idle()
+        mover = lab.sandbox("mover")
+        coming = Destination(extension=FAKE_EXTENSION, host=HOST, ports=loss.sandbox.status.ports)
+        status = mover.status.model_copy(update={"host": "h2", "destination": coming})
+        await lab.store.update_status(mover.model_copy(update={"status": status}))
 
         assert "leased" in await heir.refusal()
 
@@ -210,17 +269,19 @@ async def test_store_takes_over_an_installation(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     store = await Store.open(path, clock=ManualClock())
     with pytest.raises(ConflictError):
-        take_over(path, "other")
+        take_over(path, NEIGHBOUR)
     await store.close()
+    with pytest.raises(TerminalError):
+        take_over(path, "../other")
 
     for _ in range(2):
-        take_over(path, "other")
+        take_over(path, NEIGHBOUR)
 
     store = await Store.open(path, clock=ManualClock())
-    assert store.environment == "other"
+    assert store.environment == NEIGHBOUR
     placed = await store.create(sandbox())
     status = placed.status.model_copy(update={"extension": "ext.fake", "host": HOST})
     await store.update_status(placed.model_copy(update={"status": status}))
     await store.close()
     with pytest.raises(ConflictError):
-        take_over(path, "third")
+        take_over(path, ODD)

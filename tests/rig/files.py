@@ -35,7 +35,48 @@ cd /
 if [ -n "$ENGINE_SOCKET" ]; then
   setsid podman system service --time=0 "unix://$ENGINE_SOCKET" </dev/null >/run/podman/log 2>&1 &
 fi
-exec catatonit -- /usr/sbin/sshd -D -e -f /run/host/sshd_config
+case $INIT in
+  systemd) . "$HOST_DIR/init-systemd" ;;
+  *) exec catatonit -- /usr/sbin/sshd -D -e -f /run/host/sshd_config ;;
+esac
+"""
+
+INIT_SYSTEMD = r"""
+# PID 1 is systemd, with no unit but ours: what is the machine's must not be started here. What is
+# enabled on the host is on its disk, and there after a reboot.
+mkdir -p "$HOST_DIR/disk/systemd" /run/nothing
+# NOTE: it makes the tmpfs over the control groups read-only, and that of the machine must not be.
+if [ -d /sys/fs/cgroup/systemd ]; then
+  mkdir /run/cgroup
+  mount -t tmpfs -o mode=755 tmpfs /run/cgroup
+  for path in /sys/fs/cgroup/*; do
+    mkdir "/run/cgroup/${path##*/}"; mount --bind "$path" "/run/cgroup/${path##*/}"
+  done
+  mount --rbind /run/cgroup /sys/fs/cgroup
+fi
+# It takes the control group it is born in for the root of its own.
+for root in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+  [ ! -f "$root/cgroup.procs" ] || { mkdir -p "$root/$CGROUP"; echo $$ >"$root/$CGROUP/cgroup.procs"; }
+done
+mount --bind "$HOST_DIR/disk/systemd" /etc/systemd/system
+for path in /usr/lib/systemd/system /usr/lib/systemd/system-generators /usr/local/lib/systemd; do
+  [ ! -d "$path" ] || mount --bind /run/nothing "$path"
+done
+cd /etc/systemd/system
+for target in sysinit basic shutdown timers; do
+  printf '[Unit]\nDefaultDependencies=no\n' >$target.target
+done
+cat >host.target <<'UNIT'
+[Unit]
+Wants=sshd.service timers.target
+UNIT
+cat >sshd.service <<'UNIT'
+[Service]
+ExecStart=/usr/sbin/sshd -D -e -f /run/host/sshd_config
+KillMode=process
+UNIT
+export container=rig
+exec /lib/systemd/systemd --system --unit=host.target --log-target=console --show-status=no
 """
 
 # MaxSessions is OpenSSH's default, which the transport must live with; MaxStartups is not, because

@@ -14,11 +14,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.rig import files
 from tests.rig.commands import RigError, as_root, run_as_root
 from tests.rig.slot import Slot
+
+Init = Literal["catatonit", "systemd"]
 
 SSH_PORT = 22
 WORK_ROOT = "/build"
@@ -42,6 +44,8 @@ class RigHost:
     engine_socket: bool = True
     """Whether podman's REST socket is served; otherwise the engine is asked by command."""
     port: int = SSH_PORT
+    init: Init = "catatonit"
+    """What its PID 1 is; systemd keeps no containers here."""
 
     @property
     def address(self) -> str:
@@ -57,6 +61,11 @@ class RigHost:
     def namespace(self) -> str:
         """Name of its network namespace."""
         return self.slot.namespace(self.name)
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the control group that a systemd as PID 1 has for its root."""
+        return f"sandboxer-rig-{self.namespace}"
 
     @property
     def identity_file(self) -> Path:
@@ -105,6 +114,8 @@ class RigHost:
         environment = {
             "HOST_NAME": self.name,
             "HOST_DIR": str(self.directory),
+            "INIT": self.init,
+            "CGROUP": self.cgroup,
             "KEPT_PATHS": " ".join(_hidden_programs()),
             "ENGINE_SOCKET": ENGINE_SOCKET if self.engine_socket else "",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -139,6 +150,25 @@ class RigHost:
         run_as_root("ip", "link", "del", self.slot.interface(self.name), check=False)
         run_as_root("ip", "netns", "del", self.namespace, check=False)
         run_as_root("umount", "-l", str(self.directory / "disk"), check=False)
+        if self.init == "systemd":
+            self._remove_cgroups()
+
+    def _remove_cgroups(self) -> None:
+        """Remove what a systemd has made; the kernel needs a moment to see that they are empty."""
+        found = (
+            "find",
+            "/sys/fs/cgroup",
+            "-depth",
+            "-type",
+            "d",
+            "-path",
+            f"/sys/fs/cgroup/*{self.cgroup}*",
+        )
+        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        while run_as_root(*found, check=False):
+            if time.monotonic() > deadline:
+                raise RigError(f"The control groups of {self.name} cannot be removed.")
+            run_as_root(*found, "-exec", "rmdir", "{}", ";", check=False)
 
     def pid1(self) -> int | None:
         """Return the process of the host's init as this machine numbers it; None when off."""
@@ -188,6 +218,7 @@ class RigHost:
         containers.mkdir()
         texts = {
             self.directory / "init": files.INIT,
+            self.directory / "init-systemd": files.INIT_SYSTEMD,
             self.directory / "sshd_config": files.SSHD_CONFIG.format(
                 address=self.address, authorized_keys=authorized
             ),

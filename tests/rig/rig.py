@@ -11,7 +11,7 @@ from typing import Self
 from tests.rig import image
 from tests.rig.commands import RigError, run_as_root
 from tests.rig.faults import Faults
-from tests.rig.host import RigHost, make_key
+from tests.rig.host import Init, RigHost, make_key
 from tests.rig.slot import Slot, take_free_slot
 
 # What `clean` leaves of a host: nothing of ours, its image.
@@ -37,11 +37,15 @@ class Rig(Faults):
 
     image = image.IMAGE
 
-    def __init__(self, slot: Slot, *, count: int, owner: int | None = None) -> None:
+    def __init__(
+        self, slot: Slot, *, count: int, owner: int | None = None, init: Init = "catatonit"
+    ) -> None:
         names = [f"h{index}" for index in range(1, count + 1)]
         super().__init__(
             {
-                name: RigHost(name, index, slot, engine_socket=name != names[-1] or count == 1)
+                name: RigHost(
+                    name, index, slot, engine_socket=name != names[-1] or count == 1, init=init
+                )
                 for index, name in enumerate(names, start=1)
             }
         )
@@ -49,15 +53,17 @@ class Rig(Faults):
         self._owner = owner
 
     @classmethod
-    def start(cls, count: int = 3) -> Self:
+    def start(cls, count: int = 3, *, init: Init = "catatonit") -> Self:
         """
         Take a free slot, clean up what a killed run left there, and bring hosts up.
+
+        Hosts whose *init* is systemd have no image and keep no containers.
 
         Raises:
             RigError: The machine lacks something; the message says what.
         """
         slot, owner = take_free_slot()
-        rig = cls(slot, count=count, owner=owner)
+        rig = cls(slot, count=count, owner=owner, init=init)
         try:
             rig.up()
         except BaseException:
@@ -93,6 +99,8 @@ class Rig(Faults):
 
     def down(self) -> None:
         """Remove everything of this rig and give its slot back; succeeds when there is nothing."""
+        for host in self.hosts.values():
+            host.remove()
         remove_slot(self.slot)
         if self._owner is not None:
             os.close(self._owner)
@@ -140,6 +148,8 @@ def _make_bridge(slot: Slot) -> None:
 
 def _boot_with_image(host: RigHost, archive: bytes) -> None:
     host.boot()
+    if host.init == "systemd":
+        return
     done = host.ssh(image.import_command(), stdin=archive)
     if done.returncode:
         raise RigError(f"{host.name} cannot import the image: {done.stderr.strip()[-500:]}")

@@ -55,8 +55,10 @@ class Survey:
     own: str = ""
     """Id of this installation."""
     found: list[Found] = field(default_factory=list)
+    is_of_all: bool = True
+    """Whether every host was asked."""
     unanswered: list[str] = field(default_factory=list)
-    """Names of hosts that could not be asked."""
+    """Names of those that did not answer, or not for every extension."""
     code: Exit = Exit.OK
 
     def of(self, environment: str) -> list[Found]:
@@ -93,7 +95,7 @@ def adopt(name: str, environment: str, *, everywhere: bool, trusts: bool, rehear
     names; no controller may run then. Never take over an installation that lives.
 
     Exit code 0 when nothing is left to adopt, 1 when something is, 7 when a host does not answer,
-    8 when a person has to choose.
+    8 when a person has to choose, 9 when an extension could not look at one.
     """
     if everywhere == bool(name):
         raise click.UsageError("Give either --all or --host NAME.")
@@ -115,7 +117,7 @@ def adopt(name: str, environment: str, *, everywhere: bool, trusts: bool, rehear
 
     plan = with_api(look, writes=True)
     if rehearses or not plan.found:
-        write(_as_table(plan.found))
+        write(_as_text(plan))
         return plan.code or (Exit.NO if plan.found else Exit.OK)
     if plan.takes_over:
         _take_over(plan.environment)
@@ -127,6 +129,7 @@ async def _plan(access: Access, name: str, environment: str, *, trusts: bool) ->
     hosts = [host.metadata.name for host in await hosts_called(client, name)]
     note(f"Looking at: {', '.join(hosts)}.")
     survey = await _survey(client, hosts, trusts=trusts)
+    survey.is_of_all = not name
     is_used = any(each.status.extension for each in (await client.list(Sandbox)).items)
     chosen = _chosen(survey, environment, is_used=is_used, trusts=trusts)
     takes_over = chosen != survey.own
@@ -146,6 +149,10 @@ async def _survey(client: Client, hosts: Sequence[str], *, trusts: bool) -> Surv
             survey.unanswered.append(host)
             survey.code = max(survey.code, exit_of(error))
             continue
+        for extension, problem in sorted(answer.problems.items()):
+            note(f"error: {host}: {extension} cannot look: {safe_text(problem)}")
+            survey.code = max(survey.code, Exit.TRANSIENT)
+        survey.unanswered += [host] if answer.problems else []
         survey.own = answer.environment
         survey.found += [Found(host, each) for each in answer.sandboxes]
     return survey
@@ -168,11 +175,13 @@ def _chosen(survey: Survey, named: str, *, is_used: bool, trusts: bool) -> str:
         note("note: other installations have sandboxes there, which are left alone")
         return survey.own
     signed = {each.what.environment for each in survey.found if each.what.is_ours}
-    is_only = trusts and len(others) == 1 and not survey.unanswered
+    is_only = trusts and len(others) == 1 and survey.is_of_all and not survey.unanswered
     if len(signed) == 1 or is_only:
         return (signed or others).pop()
     write(_installations(survey))
-    unknown = f" {', '.join(survey.unanswered)} did not answer." if survey.unanswered else ""
+    unknown = "" if survey.is_of_all else " Not every host was asked."
+    if survey.unanswered:
+        unknown += f" Not all of {', '.join(survey.unanswered)} could be looked at."
     raise TerminalError(
         f"Which installation was lost is not certain: of {len(others)} that have sandboxes there, "
         f"{len(signed) or 'none'} signed with the key of this data directory.{unknown}",
@@ -249,6 +258,12 @@ async def _adopt(client: Client, found: Found, *, trusts: bool) -> bool:
     word = "adopted." if outcome else "left alone."
     write(f"{found.host}  {found.name}  {word} {safe_text(message)}".rstrip() + "\n")
     return outcome
+
+
+def _as_text(plan: Plan) -> str:
+    if not plan.found and plan.code:
+        return "Nothing lost was seen, but not everything could be looked at.\n"
+    return _as_table(plan.found)
 
 
 def _as_table(found: Sequence[Found]) -> str:

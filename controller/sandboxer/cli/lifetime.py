@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -15,9 +15,9 @@ from sandboxer.cli.exits import Exit, RefusedError
 from sandboxer.cli.names import get_sandbox, reference_text
 from sandboxer.cli.options import DURATION, current_namespace, namespace_option, timeout_option
 from sandboxer.cli.printing import columns, note, write
-from sandboxer.cli.progress import gone, settle
+from sandboxer.cli.progress import asked, gone, settle
 from sandboxer.errors import ConflictError, InvalidSpecError, NotFoundError
-from sandboxer.kinds.meta import LABEL_SOURCE
+from sandboxer.kinds.meta import LABEL_SOURCE, Key, Resource
 from sandboxer.kinds.profile import Profile
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.units import Duration, format_duration
@@ -25,6 +25,9 @@ from sandboxer.units import Duration, format_duration
 if TYPE_CHECKING:
     from sandboxer.cli.access import Access
     from sandboxer.client.client import Client
+
+# Seconds to tell a host of a new end.
+_TELLING_S: Final = 60.0
 
 # Attempts against a controller that writes a status at the same moment.
 _ATTEMPTS: Final = 10
@@ -58,11 +61,26 @@ def extend_ttl(name: str, duration: Duration, *, namespace: str | None) -> int:
         sandbox, old, new = await _extend(access.client, name, namespace, duration)
         now = datetime.now(UTC)
         write(f"{reference_text(sandbox)} expires at {_when(new, now)}; was {_when(old, now)}\n")
-        if not access.somebody_works():
-            note("note: no controller is running; nothing expires until one does")
+        if access.somebody_works():
+            return Exit.OK
+        if sandbox.status.dead_mans_switch is not None:
+            told = asked([sandbox.key], _is_known_there(new))
+            await settle(access, [sandbox.key], told, timeout_s=_TELLING_S)
+        note("note: no controller is running; nothing expires here until one does")
         return Exit.OK
 
     return with_api(work, writes=True)
+
+
+def _is_known_there(end: datetime) -> Callable[[Key, Resource | None], bool]:
+    """Return whether a sandbox's host, which would take it away by itself, knows its new end."""
+
+    def knows(_: Key, resource: Resource | None) -> bool:
+        assert resource is None or isinstance(resource, Sandbox)
+        switch = resource.status.dead_mans_switch if resource is not None else None
+        return switch is None or switch.expires_at >= end
+
+    return knows
 
 
 @click.command()

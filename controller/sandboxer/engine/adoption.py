@@ -12,14 +12,17 @@ Design notes:
   only with the signature of this installation, because a spec makes the controller read files of
   its own machine. A person may say that a host is to be trusted.
 * **Nothing is moved or deleted by being adopted.** What would be torn down by the next pass, as its
-  placement names another Host, is refused. What is over gets an hour, as an extension of its
-  lifetime is not known on the host.
+  placement names another Host, is refused; so is what cannot be judged, as its profile is not there
+  yet. What is over gets an hour, as an extension of its lifetime is not known on the host.
+* **Only a look.** Every extension is asked as by nobody, with an empty environment, because a look by
+  the own one may run what belongs to the sandbox, such as its health checks.
 * **Not what is being removed.** A uid with a tombstone was deleted here; it is an orphan.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -30,7 +33,7 @@ from sandboxer.clock import Clock
 from sandboxer.engine.leasing import BUSY_DELAY_S, LEASES
 from sandboxer.engine.manifest import read_manifest
 from sandboxer.engine.observer import Observer
-from sandboxer.engine.placements import placed_from
+from sandboxer.engine.placements import Placed, placed_from
 from sandboxer.engine.rebuilding import Rebuilt, rebuild
 from sandboxer.engine.stale import owners
 from sandboxer.errors import ConflictError, SandboxerError, TerminalError, TransientError
@@ -56,11 +59,14 @@ LOOKS_AT_ONCE = 4
 LEASES_TRIES = 250
 
 UNTRUSTED = (
-    "Its manifest was not signed with the key of this data directory, so whoever can write on that "
-    "host may have written it, and it can make the controller read files."
+    "Its manifest was not signed with the key of this data directory for the installation that its "
+    "labels name, so whoever can write on that host may have written it, and it can make the "
+    "controller read files."
 )
 
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +79,23 @@ class Lost:
     rebuilt: Rebuilt | None = None
     """Its object; None when that cannot be said, or was not asked for."""
     is_ours: bool = False
-    """Whether its manifest was signed with this installation's key."""
+    """Whether its manifest was signed with this installation's key, for the one that made it."""
     objection: str = ""
     """Why it cannot be adopted, as a sentence."""
 
     @property
     def environment(self) -> str:
         """Installation that made it."""
-        return self.seen.labels.get(LABEL_ENVIRONMENT, "")
+        return self._label(LABEL_ENVIRONMENT)
 
     @property
     def key(self) -> Key:
         """Its sandbox, as its labels say."""
-        labels = self.seen.labels
-        return Key("Sandbox", labels.get(LABEL_NAMESPACE, ""), labels.get(LABEL_NAME, ""))
+        return Key("Sandbox", self._label(LABEL_NAMESPACE), self._label(LABEL_NAME))
+
+    def _label(self, name: str) -> str:
+        # NOTE: a host may write what is no text; locks, the store and JSON take text only.
+        return self.seen.labels.get(name, "").encode("utf-8", "replace").decode()
 
 
 class Survey(NamedTuple):
@@ -168,14 +177,14 @@ class Adoption:
             TransientError: Somebody works on the sandbox of that name, or places and ports.
             UnreachableError: The host does not answer.
         """
-        seen = await self._look(host, extension, uid)
-        if seen is None or owners(self.store, {uid}):
+        lost = await self._look(host, extension, uid, self.store.environment)
+        if lost is None or owners(self.store, {uid}):
             return None
-        key = Lost(extension=extension, seen=seen).key
+        key = lost.key
         with self.locks.try_key(key) as mine:
             if not mine:
                 raise TransientError(f"Something else works on {key}.", reason="Busy")
-            again = await self._look(host, extension, uid)
+            again = await self._look(host, extension, uid, self.store.environment)
             if again is None:
                 return None
             async with self._leasing_alone():
@@ -183,9 +192,7 @@ class Adoption:
                 await self.store.write([])
                 if owners(self.store, {uid}):
                     return None
-                found = await self._judged(
-                    Lost(extension=extension, seen=again), host, trusts=trusts
-                )
+                found = await self._judged(again, host, trusts=trusts)
                 if found.key != key or found.rebuilt is None or found.objection:
                     return found
                 return await self._store(found, found.rebuilt, host, cause)
@@ -208,23 +215,27 @@ class Adoption:
         self, lost: Lost, host: Host, limit: asyncio.Semaphore, *, trusts: bool
     ) -> Lost | None:
         """Look at one alone, which shows its manifest, and judge it; None when it has gone."""
+        uid, extension = lost.seen.uid, lost.extension
         async with limit:
             try:
-                seen = await self._look(host, lost.extension, lost.seen.uid, lost.environment)
+                again = await self._look(host, extension, uid, lost.environment)
+                return again and await self._judged(again, host, trusts=trusts)
             except SandboxerError as error:
-                return replace(lost, objection=f"It could not be looked at. {error.message}")
-        if seen is None:
-            return None
-        return await self._judged(replace(lost, seen=seen), host, trusts=trusts)
+                problem = error.message
+            except Exception as error:  # noqa: BLE001 - one odd thing must not hide the others
+                evidence = {"host": host.metadata.name, "extension": extension, "uid": uid}
+                _log.exception("something lost could not be judged", extra=evidence)
+                problem = _problem(error)
+        return replace(lost, objection=f"It could not be judged. {problem}")
 
-    async def _look(
-        self, host: Host, extension: str, uid: str, environment: str | None = None
-    ) -> Observation | None:
+    async def _look(self, host: Host, extension: str, uid: str, environment: str) -> Lost | None:
+        """Look at one alone; None unless an installation has it there."""
         if extension not in self.extensions or not _UID.fullmatch(uid):
             return None
-        found = await self.observer.survey(extension, host, environment, uid)
-        seen = (each for each in found if each.uid == uid and _is_of(each, extension))
-        return next(seen, None)
+        seen = await self.observer.survey(extension, host, "", uid)
+        found = (Lost(extension=extension, seen=each) for each in seen if _is_of(each, extension))
+        mine = (each for each in found if (each.seen.uid, each.environment) == (uid, environment))
+        return next(mine, None)
 
     async def _judged(self, lost: Lost, host: Host, *, trusts: bool) -> Lost:
         buried = await self.store.tombstones(uid=lost.seen.uid, limit=1)
@@ -232,7 +243,7 @@ class Adoption:
             message = f"It was deleted here at {buried[0].deleted_at:%Y-%m-%dT%H:%M:%SZ}."
             return replace(lost, objection=message)
         try:
-            manifest = read_manifest(lost.seen.manifest, self.store.signing_key)
+            manifest = read_manifest(lost.seen.manifest, self.store.signing_key, lost.environment)
         except TerminalError as error:
             return replace(lost, objection=error.message)
         sandbox = manifest.sandbox
@@ -257,7 +268,7 @@ class Adoption:
         ports = set(sandbox.status.ports.values())
         for entry in self.store.entries("Sandbox") if ports else ():
             placed = placed_from(entry.key, entry.body)
-            if placed.host == host.metadata.name and (taken := ports.intersection(placed.ports)):
+            if taken := ports.intersection(_leased(placed, host.metadata.name)):
                 return f"Port {min(taken)} of that host is leased to {placed.key} by now."
         return ""
 
@@ -280,6 +291,13 @@ def _is_of(seen: Observation, extension: str) -> bool:
         and seen.labels.get(LABEL_EXTENSION) == extension
         and _UID.fullmatch(seen.uid) is not None
     )
+
+
+def _leased(placed: Placed, host: str) -> set[int]:
+    """Return the ports of a host that a sandbox has, or will have when it comes there next."""
+    here = placed.ports if placed.host == host else ()
+    coming = placed.next_ports if placed.next_host == host else ()
+    return {*here, *coming}
 
 
 def _mismatch(sandbox: Sandbox, lost: Lost) -> str:

@@ -71,6 +71,9 @@ def resolve(sandbox: Sandbox, profile: Profile | None, extensions: Mapping[str, 
         ports=spec.ports,
         suspended=spec.operating_mode == "Suspended",
         expires_at=_expires_at(sandbox, profile),
+        switch_lease_s=profile.spec.dead_mans_switch.lease_duration.seconds
+        if profile.spec.dead_mans_switch is not None
+        else None,
         ready_timeout_s=_ready_timeout_s(sandbox, profile),
     )
 

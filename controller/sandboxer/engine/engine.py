@@ -26,6 +26,7 @@ from sandboxer.engine.pools import PoolPass
 from sandboxer.engine.queue import KeyedQueue
 from sandboxer.engine.reconcile import Reconciler
 from sandboxer.engine.stale import Reaper
+from sandboxer.engine.switch import Switches
 from sandboxer.engine.wakeups import RESYNC, Resync, Wakeups
 from sandboxer.engine.worker import DEFAULT_WORKERS, Workers
 from sandboxer.kinds.meta import Key
@@ -82,6 +83,7 @@ class Engine:
         self.placements = Placements()
         ownership, members = Ownership(), Members()
         breakers = Breakers(clock=clock)
+        switches = Switches(store=store, placements=self.placements, reach=observer.session)
         silent: set[str] = set()
         self.reconciler = Reconciler(
             store=store,
@@ -97,6 +99,7 @@ class Engine:
             new_hosts=NewHosts(store=store, events=events),
             breakers=breakers,
             silent=silent,
+            switches=switches,
             journal=Journal(store=store, events=events, clock=clock),
             clock=clock,
         )
@@ -119,6 +122,7 @@ class Engine:
             placements=self.placements,
             breakers=breakers,
             silent=silent,
+            switches=switches,
             events=events,
             wake=partial(self.wakeups.wake, trigger="host"),
             clock=clock,

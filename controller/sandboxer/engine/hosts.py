@@ -8,7 +8,7 @@ changed, for a write per host and probe would be most of what an idle controller
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -22,7 +22,14 @@ from sandboxer.engine.outcome import Done
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.sight import CANNOT_OBSERVE
 from sandboxer.engine.story import host_news
-from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, UnreachableError
+from sandboxer.engine.switch import Switches
+from sandboxer.errors import (
+    InvalidSpecError,
+    SandboxerError,
+    TerminalError,
+    TransientError,
+    UnreachableError,
+)
 from sandboxer.kinds.host import Host, HostStatus
 from sandboxer.kinds.meta import FINALIZER, Key
 from sandboxer.store import EventRecorder, Store
@@ -50,6 +57,7 @@ class HostPass:
     observer: Observer
     placements: Placements
     breakers: Breakers
+    switches: Switches
     silent: set[str]
     """Names of hosts that did not answer, kept up to date here."""
     events: EventRecorder
@@ -72,15 +80,7 @@ class HostPass:
         """Probe a host, or let go of one that is being deleted and carries nothing."""
         host = self.store.get(Host, key.name)
         if host is None:
-            self._last.pop(key.name, None)
-            self._answered_at.pop(key.name, None)
-            self.silent.discard(key.name)
-            self._generations.pop(key.name, None)
-            self.breakers.forget(key.name)
-            if self.room is not None:
-                self.room.forget(key.name)
-            self._lose_orphans(key.name)
-            await self.observer.forget(key.name)
+            await self._forget(key.name)
             return Done()
         placed = self.placements.on_host(key.name)
         if host.metadata.deletion_timestamp is not None and not placed:
@@ -103,6 +103,8 @@ class HostPass:
             self._note_generation(host)
             status = self._reachable(host, report, await self._orphans(host, extensions, report))
         await self._write(host, status)
+        if answered:
+            self.wake(await self._renewed(host))
         known = (answered, extensions, frozenset(self.breakers.objections(key.name)))
         if self._last.get(key.name) != known:
             # NOTE: after the write, so that a sandbox's pass reads the host as it is now.
@@ -114,6 +116,26 @@ class HostPass:
             await self.room.make(host.model_copy(update={"status": status}), report.load)
         interval_s = host.spec.probe_interval.seconds
         return Done(after_s=interval_s * self.rng.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _forget(self, name: str) -> None:
+        """Drop everything about a host that is gone."""
+        for known in (self._last, self._answered_at, self._generations):
+            known.pop(name, None)
+        self.silent.discard(name)
+        self.switches.forget(name)
+        self.breakers.forget(name)
+        if self.room is not None:
+            self.room.forget(name)
+        self._lose_orphans(name)
+        await self.observer.forget(name)
+
+    async def _renewed(self, host: Host) -> Collection[Key]:
+        """Renew the lease of its dead-man's switches; it is tried again with the next probe."""
+        try:
+            return await self.switches.renew(host)
+        except SandboxerError as error:
+            await self.events.record(host, error.reason, str(error), type="Warning")
+            return ()
 
     async def failed(self, key: Key, error: TransientError) -> None:
         """Record an error nobody expected as a host that does not answer."""

@@ -4,7 +4,8 @@ The manifest: what lies on a host beside a sandbox, so that its object can be re
 It is a Sandbox document with identity, labels, spec, extension and leased ports: references to
 secrets, never values, and nothing of what other objects say. A host, and on some machines a program
 in the sandbox, can write to it, and a spec makes the controller read files of its own machine. So
-it is signed, and whether the signature is ours is told with what is read.
+it is signed, and whether the signature is ours is told with what is read. The id of the
+installation is signed with it, so that no label can pass it off as another installation's.
 """
 
 from __future__ import annotations
@@ -39,16 +40,17 @@ class Manifest(NamedTuple):
     sandbox: Sandbox
     """Its status has the extension and the leased ports, and nothing else."""
     is_ours: bool
-    """Whether this installation has signed it."""
+    """Whether it was signed with the key, for the installation that the labels name."""
 
 
-def manifest_of(sandbox: Sandbox, key: bytes) -> str:
+def manifest_of(sandbox: Sandbox, key: bytes, environment: str) -> str:
     """
     Return the manifest of a sandbox that is placed, one line of ASCII; empty when it is too long.
 
     Args:
         sandbox: As stored.
         key: Of this installation, to sign it.
+        environment: Id of this installation, which is signed with it.
     """
     document = sandbox.to_document()
     metadata, status = document["metadata"], sandbox.status
@@ -59,17 +61,18 @@ def manifest_of(sandbox: Sandbox, key: bytes) -> str:
         "spec": document["spec"],
         "status": {"extension": status.extension, "ports": dict(status.ports)},
     }
-    text = _canonical({"sandbox": kept, "signature": _signature(kept, key)})
+    text = _canonical({"sandbox": kept, "signature": _signature(kept, key, environment)})
     return text if len(text) <= MAX_BYTES else ""
 
 
-def read_manifest(text: str, key: bytes) -> Manifest:
+def read_manifest(text: str, key: bytes, environment: str) -> Manifest:
     """
     Read a manifest that was kept on a host, strictly.
 
     Args:
         text: As it was read back; may be anything.
         key: Of this installation.
+        environment: Id of the installation that the labels beside it name.
 
     Raises:
         TerminalError: There is none, or it is no manifest.
@@ -80,7 +83,8 @@ def read_manifest(text: str, key: bytes) -> Manifest:
         outer = json.loads(text)
         document, signature = outer["sandbox"], outer["signature"]
         sandbox = Sandbox.parse(document)
-        is_ours = hmac.compare_digest(str(signature).encode(), _signature(document, key).encode())
+        ours = _signature(document, key, environment)
+        is_ours = hmac.compare_digest(str(signature).encode(), ours.encode())
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -90,8 +94,9 @@ def read_manifest(text: str, key: bytes) -> Manifest:
     return Manifest(sandbox, is_ours)
 
 
-def _signature(document: Any, key: bytes) -> str:
-    return hmac.new(key, _canonical(document).encode(), hashlib.sha256).hexdigest()
+def _signature(document: Any, key: bytes, environment: str) -> str:
+    signed = _canonical({"environment": environment, "sandbox": document})
+    return hmac.new(key, signed.encode(), hashlib.sha256).hexdigest()
 
 
 def _canonical(document: Any) -> str:

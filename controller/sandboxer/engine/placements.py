@@ -39,6 +39,8 @@ class Placed:
     """Ports leased to it there."""
     leaving: bool
     """Whether it is to leave its host."""
+    guarded: bool
+    """Whether its host has a dead-man's switch for it."""
     next_moment: datetime | None
     """When its lifetime has to be thought of; None is never."""
 
@@ -60,6 +62,7 @@ def placed_from(key: Key, body: bytes) -> Placed:
         next_host=destination.get("host", ""),
         next_ports=tuple(destination.get("ports", {}).values()),
         leaving=_is_true(status, LEAVING),
+        guarded="deadMansSwitch" in status,
         next_moment=next_moment_in(document),
     )
 
@@ -129,6 +132,10 @@ class Placements:
     def on_host(self, host: str) -> Collection[Key]:
         """Return the sandboxes placed on a host."""
         return tuple(self._by_host.get(host, ()))
+
+    def placed_on(self, host: str) -> Collection[Placed]:
+        """Return what is known of the sandboxes placed on a host."""
+        return tuple(self._by_host.get(host, {}).values())
 
     def crowd(self, host: str) -> int:
         """Return how many sandboxes are placed on a host or come to it next."""

@@ -24,6 +24,7 @@ from typing import Literal
 from sandboxer.engine import leaving, lifetime
 from sandboxer.engine.drift import drift_message
 from sandboxer.engine.leaving import HOST_DRAINED, HOST_GIVEN_UP, Leave
+from sandboxer.engine.switch.guard import FIRED, Guard, is_guarded
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Observation
 from sandboxer.kinds.meta import FINALIZER
@@ -32,7 +33,7 @@ from sandboxer.kinds.sandbox import Sandbox
 StepName = Literal[
     "Admit", "Refuse", "Route", "Provision", "WaitReady", "Repair", "Report", "Suspend", "Resume",
     "Relocate", "Reserve", "Stay", "Abandon", "Warn", "Expire", "Teardown", "Forget", "Hold",
-    "Stall", "Recall", "Refresh", "Nothing",
+    "Stall", "Recall", "Guard", "Fired", "Refresh", "Nothing",
 ]  # fmt: skip
 
 ADOPTED = "Adopted"
@@ -66,6 +67,8 @@ class Wanted:
     expires_at: datetime | None = None
     placement_objection: str = ""
     """Why it may not stay where it was placed; empty when it may."""
+    guard: Guard | None = None
+    """How its host is to take it away at its end without a controller; None when nobody asks for it."""
     isolation_objection: str = ""
     """Why what can be made there isolates too little; empty when that is not known."""
 
@@ -88,6 +91,10 @@ class Situation:
     """Set when its host is to be left."""
     boot_id: str = ""
     """Boot the host is in; empty when that is not known."""
+    fired_at: datetime | None = None
+    """When its host took it away by itself, where nobody has said so yet."""
+    is_switch_lost: bool = False
+    """Whether its host has lost its dead-man's switch."""
     copy_on: str = ""
     """Another host that has something of it; empty when none has, or none was asked."""
 
@@ -107,12 +114,10 @@ class Step:
 
 def next_step(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one return a row
     """Return the one step that brings the sandbox nearer to what is wished."""
-    sandbox = situation.sandbox
-    if sandbox.metadata.deletion_timestamp is not None:
-        return _delete(situation)
-    if _is_given_up(situation):
-        return _without("Abandon", situation)
-    wanted = situation.wanted
+    end = _end(situation)
+    if end is not None:
+        return end
+    sandbox, wanted = situation.sandbox, situation.wanted
     if isinstance(wanted, Wanted) and not _is_admitted(sandbox, wanted):
         return Step(name="Admit", reason="Accepted", message="The document is valid.")
     if _is_over(sandbox, situation.now):
@@ -129,6 +134,17 @@ def next_step(situation: Situation) -> Step:  # noqa: PLR0911 - a table, one ret
     if wanted.placement_objection:
         return _relocate(situation, wanted.placement_objection)
     return _leave(situation) or _follow(situation, wanted)
+
+
+def _end(situation: Situation) -> Step | None:
+    """Answer that it ends, whoever ends it; None when nobody does."""
+    if situation.fired_at is not None:
+        return Step(name="Fired", reason=FIRED, message="Its host took it away by itself.")
+    if situation.sandbox.metadata.deletion_timestamp is not None:
+        return _delete(situation)
+    if _is_given_up(situation):
+        return _without("Abandon", situation)
+    return None
 
 
 def was_acted_on(sandbox: Sandbox) -> bool:
@@ -200,18 +216,20 @@ def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a 
     if seen.state == "Absent" and situation.copy_on:
         return _spare_copy(sandbox, situation.copy_on)
     if seen.state in ("Absent", "Incomplete") or (seen.state == "Stopped" and not suspended):
-        return _restore(situation, seen) if provisioned else _update(seen)
+        # NOTE: what we began to take away ourselves is no drift.
+        left = provisioned and not _is_pending(sandbox, "Teardown")
+        return _restore(situation, seen) if left else _update(seen)
     if provisioned and seen.drift:
         return _restore(situation, seen)
     if suspended:
-        return _rest(situation, seen)
+        return _rest(situation, wanted, seen)
     if seen.state == "Suspended":
         return Step(name="Resume", reason="Resuming", message="It is to run and is suspended.")
     if not provisioned:
         return _update(seen)
     if seen.spec_hash != wanted.spec_hash:
         return _restore(situation, seen)
-    return _ask(sandbox, seen) or _keep(situation, seen)
+    return _ask(sandbox, seen) or _guard(situation, wanted) or _keep(situation, seen)
 
 
 def _ask(sandbox: Sandbox, seen: Observation) -> Step | None:
@@ -221,6 +239,14 @@ def _ask(sandbox: Sandbox, seen: Observation) -> Step | None:
     if seen.state == "Starting" or not sandbox.status.is_true("Ready"):
         return Step(name="WaitReady", reason="Starting", message=seen.message)
     return None
+
+
+def _guard(situation: Situation, wanted: Wanted) -> Step | None:
+    """Have its host know what to do at its end; None when it does."""
+    if is_guarded(situation.sandbox, wanted.guard) and not situation.is_switch_lost:
+        return None
+    message = "Its host does not know what to do at its end."
+    return Step(name="Guard", reason="NotGuarded", message=message)
 
 
 def _withdraw(sandbox: Sandbox, seen: Observation, objection: str) -> Step:
@@ -235,7 +261,7 @@ def _spare_copy(sandbox: Sandbox, host: str) -> Step:
     message = (
         f"Nothing of it is on host {sandbox.status.host}, and host {host} has a copy that may be "
         "newer, as after a restored backup. Save what is needed of that one; once it is gone "
-        f"(`sandboxer reap-stale --host {host}`), the sandbox is made anew."
+        f"(`sandboxer reap-stale --host {host} --apply`), the sandbox is made anew."
     )
     return Step(name="Report", reason=COPY_ELSEWHERE, message=message, after_s=COPY_PAUSE_S)
 
@@ -248,12 +274,12 @@ def _update(seen: Observation) -> Step:
     )
 
 
-def _rest(situation: Situation, seen: Observation) -> Step:
+def _rest(situation: Situation, wanted: Wanted, seen: Observation) -> Step:
     """Bring it to rest; a changed spec is followed when it runs again."""
     sandbox = situation.sandbox
     if seen.state != "Suspended" or _is_pending(sandbox, "Suspend"):
         return Step(name="Suspend", reason="Suspending", message="It is to be suspended.")
-    return _keep(situation, seen)
+    return _guard(situation, wanted) or _keep(situation, seen)
 
 
 def _restore(situation: Situation, seen: Observation) -> Step:

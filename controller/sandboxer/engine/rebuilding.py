@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -20,25 +19,18 @@ from sandboxer.routing import Wish, placement_objection
 # What is left of a lifetime that is over or nearly so: time for a person to extend it.
 LEAST_LIFE = timedelta(hours=1)
 
+UNKNOWN = "It cannot be said where and how long it may live:"
+
 
 class Rebuilt(NamedTuple):
     """An object that was lost."""
 
     sandbox: Sandbox
-    """As it is to be stored."""
+    """As it is to be stored; with an objection only what is known of it."""
     remark: str = ""
     """What a person should know of it, in sentences."""
     objection: str = ""
     """Why it must not be stored so, as a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the document asks for with the profile there is now."""
-
-    wish: Wish | None
-    refusal: str = ""
-    """Why that cannot be said."""
 
 
 def rebuild(
@@ -61,24 +53,18 @@ def rebuild(
         extensions: All loaded extensions by name.
         now: Wall-clock time.
     """
-    asked = _asked(sandbox, profile, extensions)
-    lasting, remark = _lasting(_as_it_is(sandbox, seen), asked.wish, now)
-    status = adopted(lasting, seen, host=host.metadata.name, now=now)
-    remarks = (remark, asked.refusal or _difference(sandbox, seen, asked.wish))
-    return Rebuilt(
-        lasting.model_copy(update={"status": status}),
-        " ".join(filter(None, remarks)),
-        _misplaced(sandbox, asked.wish, host),
-    )
-
-
-def _asked(
-    sandbox: Sandbox, profile: Profile | None, extensions: Mapping[str, Extension]
-) -> _Asked:
+    mine = _as_it_is(sandbox, seen)
     try:
-        return _Asked(resolve(sandbox, profile, extensions))
+        wish = resolve(mine, profile, extensions)
+        objection = _misplaced(mine, wish, host)
+        change = "" if objection else _change(mine, wish, seen)
     except InvalidSpecError as error:
-        return _Asked(None, f"It will wait for a person: {error.message}")
+        # NOTE: adopted now, it would be judged by what a profile says that nobody has seen yet.
+        return Rebuilt(mine, objection=f"{UNKNOWN} {error.message} Apply or mend that first.")
+    lasting, remark = _lasting(mine, wish, now)
+    status = adopted(lasting, seen, host=host.metadata.name, now=now)
+    stored = lasting.model_copy(update={"status": status})
+    return Rebuilt(stored, " ".join(filter(None, (remark, change))), objection)
 
 
 def _as_it_is(sandbox: Sandbox, seen: Observation) -> Sandbox:
@@ -99,11 +85,9 @@ def _as_it_is(sandbox: Sandbox, seen: Observation) -> Sandbox:
     return sandbox.model_copy(update={"metadata": metadata, "spec": spec})
 
 
-def _lasting(sandbox: Sandbox, wish: Wish | None, now: datetime) -> tuple[Sandbox, str]:
+def _lasting(sandbox: Sandbox, wish: Wish, now: datetime) -> tuple[Sandbox, str]:
     """Return it with some time to live, as an extension of its lifetime was lost too."""
-    created = sandbox.metadata.creation_timestamp
-    own = sandbox.spec.lifetime.end(created) if created is not None else None
-    end, least = wish.expires_at if wish is not None else own, now + LEAST_LIFE
+    end, least = wish.expires_at, now + LEAST_LIFE
     if end is None or end >= least:
         return sandbox, ""
     longer = Lifetime(expires_at=least.replace(microsecond=0))
@@ -115,34 +99,30 @@ def _lasting(sandbox: Sandbox, wish: Wish | None, now: datetime) -> tuple[Sandbo
     return sandbox.model_copy(update={"spec": spec}), remark
 
 
-def _difference(sandbox: Sandbox, seen: Observation, wish: Wish | None) -> str:
-    """Return what the next pass will change, and why."""
-    assert wish is not None, "what cannot be resolved has a refusal"
+def _change(sandbox: Sandbox, wish: Wish, seen: Observation) -> str:
+    """
+    Return what the next pass will change, and why.
+
+    Raises:
+        InvalidSpecError: What it runs by cannot take its inputs any more.
+    """
+    wanted = build_instance(
+        sandbox,
+        wish,
+        extension=sandbox.status.extension,
+        ports=sandbox.status.ports,
+        environment=seen.labels.get(LABEL_ENVIRONMENT, ""),
+    )
     if not seen.spec_hash:
         return "It is not whole, and is completed."
-    try:
-        wanted = build_instance(
-            sandbox,
-            wish,
-            extension=sandbox.status.extension,
-            ports=sandbox.status.ports,
-            environment=seen.labels.get(LABEL_ENVIRONMENT, ""),
-        )
-    except InvalidSpecError as error:
-        return f"It will wait for a person: {error.message}"
     if wanted.spec_hash == seen.spec_hash:
         return ""
     return f"It is made anew, as profile {sandbox.spec.profile} is not what it was made by."
 
 
-def _misplaced(sandbox: Sandbox, wish: Wish | None, host: Host) -> str:
+def _misplaced(sandbox: Sandbox, wish: Wish, host: Host) -> str:
     """Return why the next pass would tear it down and make it anew elsewhere."""
-    named, here = sandbox.spec.placement.host, host.metadata.name
-    objection = ""
-    if wish is not None:
-        objection = placement_objection(wish, sandbox.status.extension, host)
-    elif named not in (None, here):
-        objection = f"The sandbox asks for host {named} and is on {here}."
+    objection = placement_objection(wish, sandbox.status.extension, host)
     if not objection:
         return ""
     return f"{objection} It would be torn down there; mend the Host or the Profile first."

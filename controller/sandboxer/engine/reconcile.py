@@ -38,10 +38,11 @@ from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.plan import Situation, Step, next_step
 from sandboxer.engine.sight import Sight, require
-from sandboxer.errors import TransientError, Waiting
+from sandboxer.engine.switch import Guard, Switches, fired, guarded
+from sandboxer.errors import SandboxerError, TransientError, Waiting
 from sandboxer.extension import Extension, Instance, Observation
 from sandboxer.kinds.meta import FINALIZER, Key
-from sandboxer.kinds.sandbox import Sandbox
+from sandboxer.kinds.sandbox import Sandbox, SwitchSeen
 from sandboxer.routing import Choice, NoFit, isolation_objection
 from sandboxer.store import Cause, Store
 
@@ -68,6 +69,7 @@ class Reconciler:
     breakers: Breakers
     silent: Collection[str]
     """Names of hosts that this process has asked and that did not answer."""
+    switches: Switches
     journal: Journal
     clock: Clock
 
@@ -90,6 +92,11 @@ class Reconciler:
                 seen, sight = await self._look(sight), self._sight(sandbox)
                 situation = sight.situation(seen, now=self.clock.now())
                 step = next_step(situation)
+            if _may_have_fired(situation):
+                # What is gone may be so by its host's hand, which nobody was told yet.
+                await self.switches.ask(sight.known_host)
+                situation = replace(situation, fired_at=self.switches.news_of(sandbox))
+                step = next_step(situation)
             if makes_from_nothing(situation, step):
                 copy_on = await host_of_copy(sight, self.store, self.observer)
                 situation = replace(situation, copy_on=copy_on)
@@ -109,6 +116,8 @@ class Reconciler:
             elsewhere=elsewhere,
             is_silent=host in self.silent,
             boot_id=self.observer.boot_id(host),
+            fired_at=self.switches.news_of(sandbox),
+            is_switch_lost=self.switches.is_lost(sandbox),
         )
 
     async def _observe(self, sight: Sight) -> Situation:
@@ -135,8 +144,9 @@ class Reconciler:
                 return await self._provision(sight, step, situation)
             case "WaitReady":
                 return await self._wait_ready(sight)
-            case "Recall":
-                return await self._recall(sight)
+            case "Recall" | "Guard":
+                asks = step.name == "Recall"
+                return await (self._recall(sight) if asks else self._guard(sight))
             case "Suspend" | "Resume":
                 return await self._switch(sight, step)
             case "Teardown" | "Relocate":
@@ -194,6 +204,7 @@ class Reconciler:
         sandbox = await self._intend(sight, sandbox, "Provision", step)
         async with self.journal.recording(sandbox, "Provision"):
             told = self._told(instance, sandbox)
+            switch = await self._arm(sight)
             with self.breakers.judging(way, instance.uid):
                 session = await self.observer.session(sight.known_host)
                 async with asyncio.timeout(ACTION_LIMIT_S):
@@ -211,7 +222,29 @@ class Reconciler:
             status = record.too_weak(sandbox, result, objection, self.clock.now())
         else:
             status = record.provisioned(sandbox, result, instance.spec_hash, seen, self.clock.now())
+        status = guarded(sandbox.metadata.generation, status, sight.guard, switch, self.clock.now())
         await self.journal.write(sandbox, sight.dated(status))
+        return Done(after_s=0)
+
+    async def _arm(self, sight: Sight) -> SwitchSeen | None:
+        """Have its host know what to do at its end, before there is anything to end."""
+        if sight.guard is None and sight.sandbox.status.dead_mans_switch is None:
+            return None
+        return await self.switches.follow(sight.known_host, sight.instance, sight.guard)
+
+    async def _guard(self, sight: Sight) -> Done:
+        sandbox, guard = sight.sandbox, sight.guard
+        switch, failure = None, None
+        try:
+            switch = await self._arm(sight)
+        except SandboxerError as error:
+            # It is not what keeps a sandbox from being ready.
+            guard, failure = Guard(reason=error.reason, message=str(error)), error
+        generation = sandbox.metadata.generation
+        status = guarded(generation, sandbox.status, guard, switch, self.clock.now())
+        await self.journal.write(sandbox, status)
+        if failure is not None:
+            raise failure
         return Done(after_s=0)
 
     async def _wait_ready(self, sight: Sight) -> Done:
@@ -265,6 +298,8 @@ class Reconciler:
             async with asyncio.timeout(ACTION_LIMIT_S):
                 await sight.known_extension.teardown(session, sight.instance)
             require(await self._look(sight), "Absent")
+            if sight.guard is not None or sandbox.status.dead_mans_switch is not None:
+                await self.switches.disarm(sight.known_host, [sandbox.metadata.uid])
         await self.journal.write(sandbox, record.torn_down(sandbox, step, self.clock.now()))
         return Done(after_s=0)
 
@@ -292,8 +327,11 @@ class Reconciler:
         """Take a step that only says something."""
         sandbox, now = sight.sandbox, self.clock.now()
         status = record.said(sandbox, step, situation.observation, now)
+        if situation.fired_at is not None:
+            status = fired(sandbox, situation.fired_at, now)
         status = sight.dated(status) if step.name == "Refresh" else status
-        return self._done(await self.journal.write(sandbox, status), after_s=step.after_s)
+        after_s = 0.0 if step.name == "Fired" else step.after_s
+        return self._done(await self.journal.write(sandbox, status), after_s=after_s)
 
     async def _enter(self, way: Way, sandbox: Sandbox, noted: Sandbox) -> None:
         """Let it act there next, or say why it is held back, with what was noted on it since it was read."""
@@ -313,7 +351,7 @@ class Reconciler:
 
     def _told(self, instance: Instance, sandbox: Sandbox) -> Instance:
         """Return what the extension is told to make, with what it keeps for the case of a loss."""
-        manifest = manifest_of(sandbox, self.store.signing_key)
+        manifest = manifest_of(sandbox, self.store.signing_key, instance.environment)
         return replace(with_secrets(instance, sandbox), manifest=manifest)
 
     async def _look(self, sight: Sight) -> Observation:
@@ -327,6 +365,12 @@ class Reconciler:
             return Done(after_s=after_s)
         left_s = max(0.0, (moment - self.clock.now()).total_seconds())
         return Done(after_s=min(left_s, after_s if after_s is not None else left_s))
+
+
+def _may_have_fired(situation: Situation) -> bool:
+    seen, switch = situation.observation, situation.sandbox.status.dead_mans_switch
+    gone = seen is not None and seen.state == "Absent"
+    return gone and switch is not None and switch.fired_at is None and situation.fired_at is None
 
 
 def _way(sight: Sight) -> Way:

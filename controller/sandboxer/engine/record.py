@@ -463,6 +463,7 @@ def _homeless(sandbox: Sandbox) -> Sandbox:
         drift=(),
         reachability=None,
         isolation=None,
+        dead_mans_switch=None,
         provisioned_at=None,
     )
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from sandboxer.engine.desired import bare_instance, build_instance, resolve
 from sandboxer.engine.leaving import Leave, leave_of
 from sandboxer.engine.plan import ISOLATION_TOO_WEAK, Situation, Wanted, was_acted_on
+from sandboxer.engine.switch.guard import Guard, guard_of
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError
 from sandboxer.extension import Extension, Instance, Observation
 from sandboxer.kinds.host import Host
@@ -40,6 +41,10 @@ class Sight:
     """Whether this process has asked its host, and it did not answer."""
     boot_id: str = ""
     """Boot its host is in, as the newest probe found; empty before the first."""
+    fired_at: datetime | None = None
+    """When its host took it away by itself, where nobody has said so yet."""
+    is_switch_lost: bool = False
+    """Whether its host has lost its dead-man's switch."""
 
     @classmethod
     def of(cls, sandbox: Sandbox, *, store: Store, extensions: Mapping[str, Extension]) -> Sight:
@@ -102,6 +107,14 @@ class Sight:
         return self.told
 
     @property
+    def guard(self) -> Guard | None:
+        """How its host is to take it away at its end without a controller; None is not at all."""
+        if self.extension is None or self.host is None or not isinstance(self.told, Instance):
+            return None
+        lease_s = self.wish.switch_lease_s if isinstance(self.wish, Wish) else None
+        return guard_of(lease_s, self.told, extension=self.extension, host=self.host)
+
+    @property
     def is_new_here(self) -> bool:
         """Tell whether it was just placed on a host that answers, so nobody looked for it yet."""
         return (
@@ -135,6 +148,8 @@ class Sight:
             unknown_message=message,
             leave=self._leave(),
             boot_id=self.boot_id,
+            fired_at=self.fired_at,
+            is_switch_lost=self.is_switch_lost,
         )
 
     def _leave(self) -> Leave | None:
@@ -159,6 +174,7 @@ class Sight:
         return Wanted(
             spec_hash=self.told.spec_hash if self.told is not None else "",
             expires_at=self.wish.expires_at,
+            guard=self.guard,
             placement_objection=self._placement_objection(self.wish),
             isolation_objection=weakness,
         )

@@ -22,6 +22,7 @@ from sandboxer.engine.drift import drift_evidence, loss
 from sandboxer.engine.evidence import evidence_of
 from sandboxer.engine.leaving import HOST_GIVEN_UP, LEAVING
 from sandboxer.engine.plan import COPY_ELSEWHERE, HOST_REBOOTED
+from sandboxer.engine.switch import DEAD_MANS_SWITCH, FIRED
 from sandboxer.kinds.host import Host, HostStatus
 from sandboxer.kinds.meta import Condition, Status
 from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
@@ -332,6 +333,18 @@ def _expired(scene: _Scene) -> News | None:
     return News(reason="Expired", message=message, evidence=evidence)
 
 
+def _guarded(scene: _Scene) -> News | None:
+    """Tell what its host does at its end, once it did and when it cannot."""
+    said = restated(scene.before, scene.after, DEAD_MANS_SWITCH)
+    if said is None:
+        return None
+    type_: Literal["Normal", "Warning"] = "Normal" if said.status == "True" else "Warning"
+    reason = {"Armed": "SwitchArmed", FIRED: "SwitchFired"}.get(said.reason, said.reason)
+    return News(
+        reason=reason, message=said.message, type=type_, evidence={"host": scene.after.host}
+    )
+
+
 def _torn_down(scene: _Scene) -> News | None:
     provisioned = restated(scene.before, scene.after, "Provisioned")
     if provisioned is None or provisioned.reason != "TornDown":
@@ -341,5 +354,5 @@ def _torn_down(scene: _Scene) -> News | None:
 
 _CHAPTERS: tuple[Callable[[_Scene], News | None], ...] = (
     _accepted, _routed, _host, _leaving, _drifted, _begun, _made, _rested, _ready, _waiting, _failed,
-    _expires_soon, _expired, _torn_down,
+    _guarded, _expires_soon, _expired, _torn_down,
 )  # fmt: skip

@@ -53,10 +53,21 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 Namespace = Annotated[str, Field(pattern=NAMESPACE_PATTERN, max_length=63)]
 LabelKey = Annotated[str, Field(pattern=LABEL_KEY_PATTERN, max_length=317)]
 LabelValue = Annotated[str, Field(pattern=LABEL_VALUE_PATTERN, max_length=63)]
-Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+# NOTE: whatever its offset, a time must have a form in UTC that can be read back; `strftime` writes
+# the year 999 with three digits.
+_ON_THE_CALENDAR: Final = Field(
+    ge=datetime(1000, 1, 1, tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)
+)
+Timestamp = Annotated[
+    AwareDatetime,
+    _ON_THE_CALENDAR,
+    PlainSerializer(_rfc3339, return_type=str, when_used="json"),
+]
 """A point in time; written as RFC 3339 in UTC with whole seconds, as Kubernetes does."""
 MicroTimestamp = Annotated[
-    AwareDatetime, PlainSerializer(_rfc3339_micro, return_type=str, when_used="json")
+    AwareDatetime,
+    _ON_THE_CALENDAR,
+    PlainSerializer(_rfc3339_micro, return_type=str, when_used="json"),
 ]
 """The same with six digits after the second: clients of Kubernetes refuse to read fewer."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
-from sandboxer.kinds.meta import API_VERSION, Column, Model, Name, Resource, Status
+from sandboxer.kinds.meta import API_VERSION, Column, Model, Name, Resource, Status, rule
 from sandboxer.kinds.sandbox import Isolation, Lifetime, Placement, Resources, Selector
 from sandboxer.units import Duration
 
@@ -22,8 +22,26 @@ class Candidate(Model):
     """Default inputs for this candidate, over the profile's own."""
 
 
+class DeadMansSwitch(Model):
+    """Lets the host itself take an expired sandbox away when no controller comes by any more."""
+
+    lease_duration: Duration = Duration("10m")
+    """
+    Time without a controller after which the host acts; at least three probe intervals of the host.
+
+    A controller renews the lease with every probe, and takes expired sandboxes away itself.
+    """
+
+
 class ProfileSpec(Model):
     """The recipe."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "self.candidates.all(c, self.candidates.exists_one(d, d.extension == c.extension))",
+            "candidates must name each extension at most once",
+        )
+    )
 
     description: str = ""
     """What it is for, as a sentence."""
@@ -37,12 +55,23 @@ class ProfileSpec(Model):
     """Used where the Sandbox leaves its placement free."""
     lifetime: Lifetime = Lifetime()
     """Used where the Sandbox names no end of its own."""
+    dead_mans_switch: DeadMansSwitch | None = None
+    """Whether hosts take expired sandboxes away without a controller; absent means they do not."""
     resources: Resources = Resources()
     """Used for each limit the Sandbox does not name."""
     isolation: Isolation = Isolation()
     """The stronger of this and the Sandbox's own minimum holds."""
     ready_timeout: Duration | None = None
     """Used where the Sandbox does not name one."""
+
+    @model_validator(mode="after")
+    def _extensions_differ(self) -> ProfileSpec:
+        # A sandbox keeps which extension was chosen, and its candidate is found again by that name.
+        names = [candidate.extension for candidate in self.candidates]
+        if len(names) != len(set(names)):
+            msg = "candidates must name each extension at most once"
+            raise ValueError(msg)
+        return self
 
 
 class ProfileStatus(Status):

@@ -326,8 +326,23 @@ class Destination(Model):
     """Why this one, and why not the others."""
 
 
+class SwitchSeen(Model):
+    """The dead-man's switch of a sandbox, as its host has it."""
+
+    expires_at: Timestamp
+    """End of the lifetime its host knows."""
+    lease_s: Annotated[int, Field(ge=1)]
+    """Seconds without a controller after which the host acts on an expired sandbox."""
+    watcher: Literal["systemd", "cron", "process"]
+    """What watches on the host."""
+    survives_reboot: bool = False
+    """Whether it still watches after the host was rebooted, without a controller."""
+    fired_at: Timestamp | None = None
+    """When the host took the sandbox away; absent unless it did."""
+
+
 class SandboxStatus(Status):
-    """Observed state. Conditions: Accepted, Routed, Provisioned, Ready, HostReachable, Drifted, Leaving, Suspended, Expired, Stalled, Reconciling."""
+    """Observed state. Conditions: Accepted, Routed, Provisioned, Ready, HostReachable, Drifted, Leaving, Suspended, Expired, DeadMansSwitch, Stalled, Reconciling."""
 
     phase: Phase = "Pending"
     """Derived from the conditions, for people only."""
@@ -357,6 +372,8 @@ class SandboxStatus(Status):
     """What is enforced, once provisioned."""
     expires_at: Timestamp | None = None
     """When its lifetime ends."""
+    dead_mans_switch: SwitchSeen | None = None
+    """What takes it away when it has expired and no controller is left; absent when nothing does."""
     provisioned_at: Timestamp | None = None
     """When provisioning last succeeded."""
     repairs: int = 0

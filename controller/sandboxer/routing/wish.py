@@ -50,6 +50,8 @@ class Wish:
     """It is to be suspended now, so the extension must be able to."""
     expires_at: datetime | None = None
     """End of its lifetime, in whole seconds."""
+    switch_lease_s: float | None = None
+    """Seconds without a controller after which its host takes it away, once it has expired; None is never."""
     ready_timeout_s: float = 300.0
     """Seconds from provisioning until it is called stalled."""
 

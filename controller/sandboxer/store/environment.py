@@ -8,12 +8,13 @@ makes. So it changes only while no other process has the file open, and none can
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from sandboxer.errors import ConflictError
+from sandboxer.errors import ConflictError, TerminalError
 from sandboxer.store import statements
 from sandboxer.store.database import BUSY_TIMEOUT_MS
 from sandboxer.store.failures import explain
@@ -21,6 +22,9 @@ from sandboxer.store.failures import explain
 # NOTE: with it, SQLite refuses to begin while another connection has the file open, in WAL mode
 # also an idle one, and lets none in before this one is closed. Source: sqlite.org/wal.html, 8.
 _ALONE: Final = ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE")
+
+# As `database.py` makes them. It goes into labels, paths and commands on every host.
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 def take_over(store: Path, environment: str) -> None:
@@ -35,8 +39,12 @@ def take_over(store: Path, environment: str) -> None:
         ConflictError: Another process uses the store, or sandboxes of it were placed under its
             own id.
         TransientError: The file cannot be written now.
-        TerminalError: It cannot be used.
+        TerminalError: It cannot be used, or *environment* is no id.
     """
+    if not _ID.fullmatch(environment):
+        raise TerminalError(
+            f"{environment[:80]!r} is not the id of an installation.", reason="EnvironmentInvalid"
+        )
     try:
         with closing(
             sqlite3.connect(store, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)

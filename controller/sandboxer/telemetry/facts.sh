@@ -30,7 +30,7 @@ while read -r key kilobytes _; do
 done </proc/meminfo
 [ -d /run/systemd/system ] && say systemd 1 || say systemd 0
 
-for tool in bwrap flock packer rsync setsid unshare; do
+for tool in bwrap flock packer rsync setsid timeout unshare; do
   path=$(command -v "$tool") && say "tool.$tool" "$path"
 done
 

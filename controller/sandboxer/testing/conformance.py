@@ -277,7 +277,7 @@ class ExtensionConformance:
         self, subject: Subject, session: Session, instance: Instance
     ) -> None:
         """Whose store was lost does not know its environment, and finds it by the labels."""
-        await make_ready(subject, session, instance)
+        await make_ready(subject, session, replace(instance, manifest=LONGEST_MANIFEST))
 
         seen = [
             one for one in await subject.extension.observe(session, "") if one.uid == instance.uid
@@ -286,6 +286,7 @@ class ExtensionConformance:
 
         assert [one.labels for one in seen] == [one.labels for one in alone]
         assert instance.labels().items() <= seen[0].labels.items()
+        assert [one.manifest for one in alone] == [LONGEST_MANIFEST]
 
     # What goes wrong.
 
@@ -467,6 +468,26 @@ class ExtensionConformance:
 
         with pytest.raises(TransientError):
             await subject.extension.forward(session, instance, free_port())
+
+    @pytest.mark.asyncio
+    async def test_removal_without_a_controller(
+        self, subject: Subject, session: Session, instance: Instance
+    ) -> None:
+        """What a host runs by itself at the end leaves nothing, run again as well, and no other."""
+        _needs(subject, "removal")
+        command = subject.extension.removal(session.facts, instance)
+        if not command:
+            pytest.skip(f"{subject.extension.name} leaves no such sandbox to its host")
+        other = subject.make_instance()
+        for one in (instance, other):
+            await make_ready(subject, session, one)
+
+        statuses = [(await session.run(command)).exit_status for _ in range(2)]
+
+        assert statuses == [0, 0]
+        await self._assert_gone(subject, session, instance)
+        assert (await look(subject, session, other.uid)).state == "Running"
+        await subject.extension.teardown(session, other)
 
     # How the suite judges.
 

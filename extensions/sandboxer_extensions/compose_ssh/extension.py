@@ -43,7 +43,7 @@ from sandboxer.extension import (
     Pruning,
     absent,
 )
-from sandboxer.kinds.host import Host
+from sandboxer.kinds.host import Host, HostFacts
 from sandboxer.kinds.sandbox import IsolationSeen, Reachability
 from sandboxer.session import Connection, Session, Streams
 from sandboxer_extensions.compose_ssh import addresses, dialects, events, images, remote, scripts
@@ -84,7 +84,7 @@ class ComposeSSHExtension(Extension):
 
     name: ClassVar[str] = "ext.compose-ssh"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"exec", "logs", "forward", "watch", "suspend", "prune"}
+        {"exec", "logs", "forward", "watch", "suspend", "prune", "removal"}
     )
     inputs_model: ClassVar[type[Inputs]] = ComposeInputs
 
@@ -225,6 +225,10 @@ class ComposeSSHExtension(Extension):
     async def teardown(self, session: Session, instance: Instance) -> None:
         """Remove containers, networks, volumes, built images and the workspace."""
         await remote.remove(session, instance, instance.environment, instance.uid)
+
+    def removal(self, facts: HostFacts, instance: Instance) -> Sequence[str]:
+        """Do what `teardown` does, without grace; see `Extension.removal`."""
+        return remote.removal(facts, instance) if facts.engine else ()
 
     async def reap(self, session: Session, environment: str, uid: str) -> None:
         """Remove everything with this uid, unless some of it belongs to another environment."""

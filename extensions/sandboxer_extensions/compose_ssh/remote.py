@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, Waiting
 from sandboxer.extension import Instance
+from sandboxer.kinds.host import HostFacts
 from sandboxer.session import Completed, Session
 from sandboxer_extensions.compose_ssh import scripts
 from sandboxer_extensions.compose_ssh.made import Record
@@ -100,6 +101,14 @@ async def remove(session: Session, instance: Instance | None, environment: str, 
     await locked(
         session, short_id, scripts.REMOVE, uid, session.facts.engine, environment, str(grace_s),
         timeout_s=_REMOVE_TIMEOUT_S + grace_s, lock_wait_s=_REMOVE_LOCK_WAIT_S,
+    )  # fmt: skip
+
+
+def removal(facts: HostFacts, instance: Instance) -> tuple[str, ...]:
+    """Return what `remove` runs, as a command for the host."""
+    return (
+        "sh", "-c", scripts.LOCKED, "sh", facts.work_root, str(_REMOVE_LOCK_WAIT_S),
+        instance.short_id, scripts.REMOVE, instance.uid, facts.engine, instance.environment, "0",
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from sandboxer.extension import (
     Offer,
     Provisioned,
 )
-from sandboxer.kinds.host import ABSOLUTE_PATH_PATTERN, Host
+from sandboxer.kinds.host import ABSOLUTE_PATH_PATTERN, Host, HostFacts
 from sandboxer.kinds.sandbox import IsolationLevel, IsolationSeen, Reachability
 from sandboxer.session import Completed, Connection, Session, Streams
 from sandboxer_extensions.ending import ended_with_caller, new_mark
@@ -86,7 +86,7 @@ class LocalExtension(Extension):
 
     name: ClassVar[str] = "ext.local"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"suspend", "exec", "logs", "forward"}
+        {"suspend", "exec", "logs", "forward", "removal"}
     )
     inputs_model: ClassVar[type[Inputs]] = LocalInputs
 
@@ -158,6 +158,11 @@ class LocalExtension(Extension):
     async def reap(self, session: Session, environment: str, uid: str) -> None:
         """Do what `teardown` does, which needs nothing but the uid; see `Extension.reap`."""
         await _changing(session, "remove", environment, uid)
+
+    def removal(self, facts: HostFacts, instance: Instance) -> Sequence[str]:
+        """Do what `reap` does; see `Extension.removal`."""
+        names = (instance.short_id, instance.uid, instance.environment)
+        return ("sh", "-c", _changing_script("remove"), "sh", facts.work_root.rstrip("/"), *names)
 
     async def recall(self, session: Session, instance: Instance) -> Provisioned:
         """Read what encloses the process from its record; see `Extension.recall`."""
@@ -305,13 +310,17 @@ def _script(*names: str) -> str:
     return "\n".join((folder / f"{name}.sh").read_text("utf-8") for name in names)
 
 
+def _changing_script(name: str) -> str:
+    return _script("inside", "enclose", "workspace", name)
+
+
 async def _changing(
     session: Session, name: str, environment: str, uid: str, *arguments: str, stdin: bytes = b""
 ) -> str:
     """Run a script that changes something of one sandbox; return its last line."""
     short_id = _short_id(uid)
     completed = await session.script(
-        _script("inside", "enclose", "workspace", name),
+        _changing_script(name),
         _work_root(session), short_id, uid, environment, *arguments,
         stdin=stdin, timeout_s=SCRIPT_TIMEOUT_S,
     )  # fmt: skip

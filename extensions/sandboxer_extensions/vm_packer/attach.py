@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, UnreachableError
 from sandboxer.extension import Instance, Observation, Offer, Provisioned
-from sandboxer.kinds.host import Host, HostSpec
+from sandboxer.kinds.host import Host, HostFacts, HostSpec
 from sandboxer.kinds.sandbox import IsolationSeen
 from sandboxer.session import Completed, Copying, Session, Streams
 from sandboxer_extensions.ending import new_mark
@@ -134,6 +134,11 @@ class Attach:
             completed.stdout, environment=environment, extension="ext.vm-packer", uid=uid
         )
         return seen, observing.BUILDS in completed.stdout.splitlines()
+
+    def removal(self, facts: HostFacts, instance: Instance) -> tuple[str, ...]:
+        """Return what `reap` runs, as a command for the VM."""
+        arguments = _arguments(facts, instance.environment, instance.uid)
+        return ("sh", "-c", script_text("shared", "remove"), "sh", *arguments)
 
     async def reap(self, session: Session, environment: str, uid: str) -> bool:
         """Kill every process of the workspace and remove it; tell whether builds may be there."""
@@ -319,11 +324,17 @@ async def _run(
     stdin: bytes = b"",
     timeout_s: float = SCRIPT_TIMEOUT_S,
 ) -> Completed:
-    index = f"{session.facts.work_root.rstrip('/')}/vm-roots"
     return await run_script(
-        session, script_text("shared", name), index, DEFAULT_ROOT, _short_id(uid), uid, environment, *arguments,
+        session, script_text("shared", name),
+        *_arguments(session.facts, environment, uid), *arguments,
         stdin=stdin, timeout_s=timeout_s,
     )  # fmt: skip
+
+
+def _arguments(facts: HostFacts, environment: str, uid: str) -> tuple[str, ...]:
+    """Return what every script begins with."""
+    index = f"{facts.work_root.rstrip('/')}/vm-roots"
+    return index, DEFAULT_ROOT, _short_id(uid), uid, environment
 
 
 async def _changing(

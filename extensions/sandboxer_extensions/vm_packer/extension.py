@@ -21,7 +21,7 @@ from sandboxer.extension import (
     Offer,
     Provisioned,
 )
-from sandboxer.kinds.host import Host, HostSpec
+from sandboxer.kinds.host import Host, HostFacts, HostSpec
 from sandboxer.session import Connection, Session, Streams
 from sandboxer_extensions.vm_packer.attach import Attach
 from sandboxer_extensions.vm_packer.build import Build
@@ -36,7 +36,9 @@ class VMPackerExtension(Extension):
     """A workspace on a VM that is there already, or an image that Packer builds."""
 
     name: ClassVar[str] = "ext.vm-packer"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"exec", "logs", "forward"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"exec", "logs", "forward", "removal"}
+    )
     inputs_model: ClassVar[type[Inputs]] = VMInputs
 
     def host_name(self, inputs: Inputs) -> str:
@@ -82,6 +84,10 @@ class VMPackerExtension(Extension):
         """Remove what carries the uid by every mode; see `Extension.reap`."""
         if await ATTACH.reap(session, environment, uid):
             await BUILD.reap(session, environment, uid)
+
+    def removal(self, facts: HostFacts, instance: Instance) -> Sequence[str]:
+        """Do what `reap` does to a workspace; a build is cancelled by a controller only."""
+        return ATTACH.removal(facts, instance) if _mode(instance.inputs) is ATTACH else ()
 
     async def exec(
         self, session: Session, instance: Instance, argv: Sequence[str], streams: Streams,

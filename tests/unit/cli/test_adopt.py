@@ -21,10 +21,12 @@ def found(
 
 
 def chosen(
-    *lost: Found, named: str = "", is_used: bool = False, trusts: bool = False, silent: str = ""
-) -> str:
+    *lost: Found, named: str = "", is_used: bool = False, trusts: bool = False, silent: str = "",
+    is_of_all: bool = True,
+) -> str:  # fmt: skip
     """Return the installation that is chosen by the one with the id `own`."""
-    survey = Survey(own="own", found=list(lost), unanswered=[silent] if silent else [])
+    unanswered = [silent] if silent else []
+    survey = Survey(own="own", found=list(lost), is_of_all=is_of_all, unanswered=unanswered)
     return _chosen(survey, named, is_used=is_used, trusts=trusts)
 
 
@@ -73,8 +75,12 @@ def test_in_doubt_nothing_is_taken(lost: list[Found], trusts: bool, silent: str)
 
 
 def test_the_only_one_is_taken_from_trusted_hosts() -> None:
-    """When the key was lost too, trust in the hosts is enough for the only installation there."""
-    assert chosen(found("x"), found("x", host="h2", uid="v", name="b"), trusts=True) == "x"
+    """When the key was lost too, trust in all hosts is enough for the only installation there."""
+    lost = (found("x"), found("x", host="h2", uid="v", name="b"))
+
+    assert chosen(*lost, trusts=True) == "x"
+    with pytest.raises(TerminalError):
+        chosen(*lost, trusts=True, is_of_all=False)
 
 
 def test_doubles_are_left_to_a_person() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,47 @@ def test_alias_and_tunnel() -> None:
     assert {"HostName=127.0.0.1", "Port=12221", "ProxyJump=none", "ProxyCommand=none"} <= set(
         through
     )
+
+
+# What would open this machine to the other one, run something, or go another way.
+GENEROUS = """
+Host vm
+  ForwardAgent yes
+  ForwardX11 yes
+  LocalForward 8080 localhost:80
+  RemoteForward 8081 localhost:80
+  Tunnel yes
+  RemoteCommand uptime
+  PermitLocalCommand yes
+  RequestTTY force
+  ControlMaster auto
+  ControlPath /tmp/%n
+"""
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="there is no ssh")
+def test_what_an_alias_asks_for_besides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an entry only the way counts, in ssh's own reading of it."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text(GENEROUS)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ssh, *options = command({"sshAlias": "vm"})
+
+    done = subprocess.run([ssh, "-G", *options], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    taken = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert not {"remotecommand", "controlpath"} & set(taken)
+    assert taken["clearallforwardings"] == "yes"
+    off = [
+        "forwardagent",
+        "forwardx11",
+        "tunnel",
+        "permitlocalcommand",
+        "requesttty",
+        "controlmaster",
+    ]
+    assert {taken[name] for name in off} <= {"no", "false"}
 
 
 def test_words_stay_words() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sandboxer.engine.leaving import Leave
 from sandboxer.engine.plan import Situation, Wanted
+from sandboxer.engine.switch import Guard, Switch
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Observation
 from sandboxer.kinds.meta import API_VERSION, FINALIZER
@@ -34,13 +35,16 @@ def situation(given: Mapping[str, Any]) -> Situation:
             (an objection), `refused` (a reason), `unknown` (a reason), `drained` (the host it fits
             on besides its own, or `nowhere`), `aside` (the host set aside for it), `leaving` (what
             was said of that), `unprobed`, `givenUp`, `build` (a state), `boot` (id), `drift` (paths
-            of differences), `copy` (another host that has one).
+            of differences), `copy` (another host that has one), `guard` (seconds until the end that
+            its host is to know), `guarded` (the same, as its host knows it), `switch` (`lost` or
+            `fired`).
     """
     sees = given.get("sees", "Absent")
     expires_in = given.get("wantsExpiry", given.get("expiresIn"))
     wanted: Wanted | InvalidSpecError = Wanted(
         spec_hash=HASHES[given.get("wants", "same")],
         expires_at=_moment(expires_in),
+        guard=_guard(given),
         placement_objection=given.get("objection", ""),
         isolation_objection=given.get("weak", ""),
     )
@@ -54,8 +58,17 @@ def situation(given: Mapping[str, Any]) -> Situation:
         unknown_reason=given.get("unknown", "HostUnreachable") if sees == "unknown" else "",
         leave=_leave(given),
         boot_id=given.get("boot", ""),
+        fired_at=EPOCH if given.get("switch") == "fired" else None,
+        is_switch_lost=given.get("switch") == "lost",
         copy_on=given.get("copy", ""),
     )
+
+
+def _guard(given: Mapping[str, Any]) -> Guard | None:
+    expires_at = _moment(given.get("guard"))
+    if expires_at is None:
+        return None
+    return Guard(switch=Switch(expires_at=expires_at, lease_s=600, command=("true",)))
 
 
 def _leave(given: Mapping[str, Any]) -> Leave | None:
@@ -111,6 +124,10 @@ def _sandbox(given: Mapping[str, Any]) -> Sandbox:
     if "aside" in given or "leaving" in given:
         leaving = _condition("Leaving", "True") | {"reason": given.get("leaving", "Moving")}
         status["conditions"].append(leaving)
+    if "guarded" in given:
+        seen = {"expiresAt": _text(given["guarded"]), "leaseS": 600, "watcher": "process"}
+        status["deadMansSwitch"] = seen
+        status["conditions"].append(_condition("DeadMansSwitch", "True"))
     if given.get("adopted"):
         status["conditions"].append(_condition("Provisioned", "True") | {"reason": "Adopted"})
     return Sandbox.parse(

@@ -16,6 +16,7 @@ from sandboxer.testing.builders import sandbox
 
 KEY = b"k" * 32
 UID = "00000000-0000-4000-8000-000000000001"
+ENVIRONMENT = "00000000-0000-4000-8000-00000000000e"
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 VALUES = (
@@ -41,9 +42,9 @@ def placed(**spec: Any) -> Sandbox:
 def test_what_was_asked_for_comes_back(inputs: dict[str, Any], env: dict[str, str]) -> None:
     """Spec, identity, labels, extension and ports are read as they were written; nothing else is."""
     given_ = placed(inputs=inputs, env=env)
-    text = manifest_of(given_, KEY)
+    text = manifest_of(given_, KEY, ENVIRONMENT)
 
-    read, is_ours = read_manifest(text, KEY)
+    read, is_ours = read_manifest(text, KEY, ENVIRONMENT)
 
     assert is_ours
     assert text.isascii()
@@ -56,17 +57,21 @@ def test_what_was_asked_for_comes_back(inputs: dict[str, Any], env: dict[str, st
 
 def test_too_long_is_not_kept() -> None:
     """A manifest is whole or not there."""
-    assert manifest_of(placed(env={"BIG": "x" * MAX_BYTES}), KEY) == ""
-    assert len(manifest_of(placed(env={"BIG": "x" * (MAX_BYTES // 2)}), KEY)) <= MAX_BYTES
+    long, longest = (placed(env={"BIG": "x" * size}) for size in (MAX_BYTES // 2, MAX_BYTES))
+
+    assert 0 < len(manifest_of(long, KEY, ENVIRONMENT)) <= MAX_BYTES
+    assert manifest_of(longest, KEY, ENVIRONMENT) == ""
 
 
 def test_every_change_breaks_the_signature() -> None:
-    """Whoever does not have the key cannot ask for anything else."""
-    told = json.loads(manifest_of(placed(), KEY))
+    """Whoever does not have the key cannot ask for anything else, nor for another installation."""
+    text = manifest_of(placed(), KEY, ENVIRONMENT)
+    told = json.loads(text)
     told["sandbox"]["spec"]["secretRefs"] = [{"name": "A", "fromFile": "/etc/shadow"}]
 
-    assert not read_manifest(json.dumps(told), KEY).is_ours
-    assert not read_manifest(manifest_of(placed(), KEY), b"o" * 32).is_ours
+    assert not read_manifest(json.dumps(told), KEY, ENVIRONMENT).is_ours
+    assert not read_manifest(text, b"o" * 32, ENVIRONMENT).is_ours
+    assert not read_manifest(text, KEY, UID).is_ours
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,17 @@ def test_every_change_breaks_the_signature() -> None:
 def test_what_is_no_manifest_is_refused(text: str) -> None:
     """Anything may lie on a host."""
     with pytest.raises(TerminalError):
-        read_manifest(text, KEY)
+        read_manifest(text, KEY, ENVIRONMENT)
+
+
+@pytest.mark.parametrize("offset", ["9999-12-31T23:59:59-01:00", "1000-01-01T00:00:00+01:00"])
+def test_a_time_off_the_calendar_is_refused(offset: str) -> None:
+    """What has no form in UTC is a mistake where it is read, not where it is used."""
+    told = json.loads(manifest_of(placed(), KEY, ENVIRONMENT))
+    told["sandbox"]["spec"]["lifetime"] = {"expiresAt": offset}
+
+    with pytest.raises(TerminalError, match=r"lifetime\.expiresAt"):
+        read_manifest(json.dumps(told), KEY, ENVIRONMENT)
 
 
 @given(
@@ -89,4 +104,4 @@ def test_any_json_is_refused_in_the_same_way(document: Any) -> None:
     """No JSON whatever raises anything else."""
     for told in (document, {"sandbox": document, "signature": document}):
         with pytest.raises(TerminalError):
-            read_manifest(json.dumps(told), KEY)
+            read_manifest(json.dumps(told), KEY, ENVIRONMENT)

@@ -295,6 +295,16 @@ def test_what_only_the_model_can_tell_is_refused_there(spec: dict[str, Any]) -> 
     assert refused_by_model("Sandbox", manifest() | {"spec": spec})
 
 
+def test_a_profile_names_each_extension_once() -> None:
+    """A sandbox keeps the name of its extension, so its candidate must be found again by that."""
+    gpu = {"extension": "x", "hostSelector": {"matchLabels": {"gpu": "yes"}}}
+
+    assert refused_by_model("Profile", manifest("Profile", candidates=[gpu, {"extension": "x"}]))
+    assert not refused_by_model(
+        "Profile", manifest("Profile", candidates=[gpu, {"extension": "y"}])
+    )
+
+
 @pytest.mark.parametrize("spec", [{}, {"portRange": {"first": 3000, "last": 2000}, "address": "h"}])
 def test_a_host_needs_an_address_and_ports_in_order(spec: dict[str, Any]) -> None:
     """Rules across the fields of a Host."""

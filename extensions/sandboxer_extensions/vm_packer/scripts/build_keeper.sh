@@ -106,6 +106,9 @@ keep() {
     shown=$(masked "$path")
     case $path in "$dir/template/"*) ;; *) return 0 ;; esac
     inner=${path#"$dir/template/"}
+    # Names of what we write there ourselves.
+    first=${inner%%/*}
+    case $first in SHA256SUMS | .sandboxer.json) inner=$first.packer${inner#"$first"} ;; esac
     path=$images/$number/$inner now=$images/.$number/$inner
     shown=$images/$number/$(masked "$inner")
     # Labelled before anything is in it, so that it is found again when this process is killed.

@@ -22,18 +22,13 @@ marked "$builds" | while read -r found; do
     *"\"sandboxer.dev/uid\":\"$uid"*) ;;
     *) continue ;;
     esac
-    name=${found##*/} run= stat= status=
+    name=${found##*/} run= status=
     printf 'marker %s %s\n' "$name" "$line"
     print_manifest "$name" "$found/manifest.json"
     for part in run exit artifacts; do readable "$found/$part"; done
     plain "$found/run" && { read -r run <"$found/run"; } 2>/dev/null || continue
     printf 'run %s %s\n' "$name" "$run"
-    pid=${run#*\"pid\":} && pid=${pid%%[!0-9]*}
-    if { read -r stat <"/proc/$pid/stat"; } 2>/dev/null; then
-        # shellcheck disable=SC2086 - the fields are wanted one by one
-        set -- ${stat##*) }
-        printf 'stat %s %s %s\n' "$name" "$1" "${20}"
-    fi
+    ! read_process || printf 'stat %s %s %s\n' "$name" "$state" "$born"
     # NOTE: looked at after the process: a build that ends between the two was seen running.
     if plain "$found/exit" && { read -r status <"$found/exit"; } 2>/dev/null; then
         printf 'exit %s %s\n' "$name" "$status"

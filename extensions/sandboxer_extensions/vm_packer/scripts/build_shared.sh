@@ -28,20 +28,28 @@ enter() {
 # whoever reads wait for ever.
 plain() { [ -f "$1" ] && [ ! -L "$1" ]; }
 
+# Set pid to that of the record in run, and state and born to what its process has in the fields 3 and
+# 22 of proc_pid_stat(5). Fails when there is none; what a record says, a provisioner may have written.
+read_process() {
+    pid=${run#*\"pid\":} && pid=${pid%%[!0-9]*}
+    # NOTE: /proc//stat is /proc/stat, which is there.
+    [ -n "$pid" ] && { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
+    # shellcheck disable=SC2086 - the fields are wanted one by one
+    set -- ${stat##*) }
+    state=${1-} born=${20-}
+    [ -n "$born" ]
+}
+
 # Tell whether the recorded keeper lives; sets pid. A pid alone may have been given to another
-# process since, so the start time (field 22 of proc_pid_stat(5)) and the boot must match.
+# process since, so the start time and the boot must match.
 alive() {
-    run= stat=
+    run=
     plain "$record" || return 1
     { read -r run <"$record"; } 2>/dev/null || return 1
-    pid=${run#*\"pid\":} && pid=${pid%%[!0-9]*}
     start=${run#*\"start\":} && start=${start%%[!0-9]*}
     boot=${run#*\"boot\":\"} && boot=${boot%%\"*}
     [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || return 1
-    { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
-    # shellcheck disable=SC2086 - the fields are wanted one by one
-    set -- ${stat##*) }
-    [ "$1" != Z ] && [ "${20}" = "$start" ]
+    read_process && [ "$state" != Z ] && [ "$born" = "$start" ]
 }
 
 # Tell whether what was run last was run for SPEC_HASH.

@@ -171,6 +171,10 @@ def test_absent_is_success(machine: Machine) -> None:
     "harm",
     [
         pytest.param("rm {name}/artifacts", id="an end without artifacts"),
+        pytest.param(
+            'echo "{{\\"pid\\":x,\\"boot\\":\\"$(cat /proc/sys/kernel/random/boot_id)\\"}}" >{name}/run',
+            id="a record without a pid",
+        ),
         *(
             pytest.param(f"rm -f {{name}}/{file}; mkfifo {{name}}/{file}", id=f"{file} as a pipe")
             for file in ("run", "exit", "artifacts", "log", "manifest.json")
@@ -178,12 +182,14 @@ def test_absent_is_success(machine: Machine) -> None:
     ],
 )
 def test_one_build_does_not_hide_the_others(machine: Machine, harm: str) -> None:
-    """Whatever a provisioner wrote into its own directory, the look comes to its end."""
+    """Whatever a provisioner wrote into its own directory, it is looked at to the end, and removed."""
     machine.shell(f"echo 1 >{SHORT}/exit; {harm.format(name=SHORT)}")
 
     seen = machine.run("observe")
+    removed = machine.run("remove")
 
     assert (seen.returncode, seen.stdout.endswith("end - -\n")) == (0, True), seen.stderr
+    assert (removed.returncode, machine.build.exists()) == (0, False), removed.stderr
 
 
 @pytest.mark.parametrize("said", ["", "x y", "-", "08", "9" * 30, "a[$(touch proof)]"])

@@ -1,0 +1,169 @@
+"""
+Arming, renewing and disarming the switches on hosts.
+
+The truth is what a host lists. It is asked with every probe while it has switches, which renews
+its lease in the same command; what it says is kept in memory until then.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from importlib import resources
+
+from sandboxer.engine.placements import Placements
+from sandboxer.engine.switch.guard import Guard, Switch
+from sandboxer.engine.switch.listing import Listing, read_listing
+from sandboxer.errors import TransientError
+from sandboxer.extension import Instance, short_id
+from sandboxer.kinds.host import Host
+from sandboxer.kinds.meta import Key
+from sandboxer.kinds.sandbox import Sandbox, SwitchSeen
+from sandboxer.session import Session
+from sandboxer.store import Store
+
+# Seconds; the command itself waits ten for its lock, and systemd may take a few.
+TIMEOUT_S = 30.0
+
+# All of the command's text travels by standard input, for it is longer than some SSH servers take
+# for a command (dropbear: 9000 bytes).
+_READ_SCRIPT = 'eval "$(cat)"'
+
+
+@dataclass(kw_only=True)
+class Switches:
+    """The dead-man's switches of one installation."""
+
+    store: Store
+    placements: Placements
+    reach: Callable[[Host], Awaitable[Session]]
+    """The way to a host."""
+    _on: dict[str, Listing] = field(default_factory=dict)
+    """By host: what it said last."""
+
+    async def follow(
+        self, host: Host, instance: Instance, guard: Guard | None
+    ) -> SwitchSeen | None:
+        """
+        Arm or disarm one sandbox as wished; return what its host has then.
+
+        Raises:
+            SandboxerError: The host did not do it.
+        """
+        if guard is None or guard.switch is None:
+            await self.disarm(host, [instance.uid])
+            return None
+        listing = await self._run(host, *_arming(instance.uid, guard.switch))
+        if instance.uid not in listing.armed or listing.watcher is None:
+            raise TransientError(
+                f"Host {host.metadata.name} did not arm the dead-man's switch of {instance.name}.",
+                reason="NotArmed",
+            )
+        return SwitchSeen(
+            expires_at=guard.switch.expires_at,
+            lease_s=guard.switch.lease_s,
+            watcher=listing.watcher,
+            survives_reboot=listing.survives_reboot,
+        )
+
+    async def disarm(self, host: Host, uids: Collection[str]) -> None:
+        """Take the switches of these sandboxes away; absent is success."""
+        await self._run(host, "disarm", *map(short_id, uids))
+
+    async def renew(self, host: Host) -> Collection[Key]:
+        """
+        Say to a host that a controller is there, if it has switches for sandboxes of this store.
+
+        Others that it may have are not renewed, fire at their time and go: what they remove is gone.
+
+        Returns:
+            Sandboxes whose switch has fired or is gone, which want a pass.
+
+        Raises:
+            SandboxerError: The host does not answer as it should.
+        """
+        name = host.metadata.name
+        guarded = [p for p in self.placements.placed_on(name) if p.guarded]
+        if not guarded:
+            self.forget(name)
+            return ()
+        await self.ask(host)
+        await self._disarm_strays(host)
+        return [placed.key for placed in guarded if self._is_odd(name, placed.uid)]
+
+    async def ask(self, host: Host) -> None:
+        """Have a host say what it has, which renews its lease as well."""
+        await self._run(host, "renew")
+
+    def forget(self, host_name: str) -> None:
+        """Drop what is known of a host."""
+        self._on.pop(host_name, None)
+
+    def news_of(self, sandbox: Sandbox) -> datetime | None:
+        """Return when its host took it away, where that is known and not said of it yet."""
+        listing, seen = self._on.get(sandbox.status.host), sandbox.status.dead_mans_switch
+        if listing is None or seen is None or seen.fired_at is not None:
+            return None
+        return listing.fired.get(sandbox.metadata.uid)
+
+    def is_lost(self, sandbox: Sandbox) -> bool:
+        """Tell whether its host has no switch for it any more, or another one."""
+        listing, seen = self._on.get(sandbox.status.host), sandbox.status.dead_mans_switch
+        if listing is None or seen is None or seen.fired_at is not None:
+            return False
+        return listing.armed.get(sandbox.metadata.uid) != (seen.expires_at, seen.lease_s)
+
+    def _is_odd(self, host_name: str, uid: str) -> bool:
+        key = self.placements.key_of(uid)
+        sandbox = self.store.get(Sandbox, key.name, key.namespace) if key is not None else None
+        return sandbox is not None and sandbox.status.host == host_name and self.is_lost(sandbox)
+
+    async def _disarm_strays(self, host: Host) -> None:
+        """
+        Take away the switches of sandboxes that are known to be gone or elsewhere.
+
+        What nobody knows keeps its switch: it may be somebody's work, made after the backup this
+        store was restored from, and nothing fires while a lease is renewed.
+        """
+        name, listing = host.metadata.name, self._on[host.metadata.name]
+        strays = []
+        for uid in {*listing.armed, *listing.fired}:
+            key = self.placements.key_of(uid)
+            placed = self.placements.get(key) if key is not None else None
+            if placed is None:
+                is_stray = bool(await self.store.tombstones(uid=uid, limit=1))
+            else:
+                is_stray = placed.host != name
+            if is_stray:
+                strays.append(uid)
+        if strays:
+            await self.disarm(host, strays)
+
+    async def _run(self, host: Host, *arguments: str) -> Listing:
+        name = host.metadata.name
+        session = await self.reach(host)
+        directory = f"{session.facts.work_root}/.switches/{self.store.environment}"
+        script = f"set -- {shlex.join([directory, *arguments])}\n{_text('switch')}"
+        done = await session.script(_READ_SCRIPT, stdin=script.encode(), timeout_s=TIMEOUT_S)
+        if done.exit_status:
+            raise TransientError(
+                f"The dead-man's switches of host {name} cannot be reached: {done.error_text(200)}",
+                reason="SwitchesUnreachable",
+            )
+        listing = self._on[name] = read_listing(name, done.stdout)
+        return listing
+
+
+def _arming(uid: str, switch: Switch) -> tuple[str, ...]:
+    end_s = int(switch.expires_at.timestamp())
+    command = f"exec {shlex.join(switch.command)}"
+    numbers = (str(end_s), str(switch.lease_s))
+    return ("arm", short_id(uid), uid, *numbers, command, _text("watch"), _text("units"))
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath(f"{name}.sh").read_text("utf-8")
