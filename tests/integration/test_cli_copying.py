@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import random
 import subprocess
 import sys
@@ -164,6 +165,40 @@ def test_what_cannot_be_copied(here: Installation, words: list[str], code: int, 
     assert "Traceback" not in done.stderr
 
 
+def test_inputs_that_cannot_be_awaited(here: Installation) -> None:
+    """/dev/null ends at once; an input that cannot be read is an error, and nobody waits for it."""
+
+    def run(*words: str, mode: str = "rb") -> subprocess.CompletedProcess[str]:
+        with Path("/dev/null").open(mode) as stdin:
+            return subprocess.run(
+                [sys.executable, "-m", "sandboxer", *words], env=here.environment, check=False,
+                stdin=stdin, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+
+    read = run("exec", "-i", "near", "--", "cat")
+    copied = run("cp", "-", "near:emptied")
+    refused = run("exec", "-i", "near", "--", "cat", mode="wb")
+
+    assert (read.returncode, read.stdout, read.stderr) == (0, "", "")
+    assert (copied.returncode, "tar: " in copied.stderr) == (1, True), copied.stderr
+    assert (refused.returncode, "Standard input cannot be read" in refused.stderr) == (1, True)
+
+
+def test_a_tar_that_reads_nothing(here: Installation, tmp_path: Path) -> None:
+    """A program that ends well before it has everything ends the copy, which is not called whole."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"x" * 2**24)
+    path = "PATH=./bin:/usr/bin:/bin"
+    here.ok("create", "--name", "lazy", "--profile", "profile.local", "--env", path)
+    here.ok(
+        "exec", "lazy", "--", "sh", "-c", "mkdir bin; echo '#!/bin/sh' >bin/tar; chmod +x bin/tar"
+    )
+
+    done = here.run("cp", str(tmp_path / "tree"), "lazy:half")
+
+    assert (done.returncode, "before it had read all" in done.stderr) == (1, True), done.stderr
+
+
 @pytest.mark.usefixtures("tar_restored")
 def test_a_sandbox_without_tar(here: Installation, tmp_path: Path) -> None:
     """The error says what lacks and that another service may have it; there it works."""
@@ -252,6 +287,28 @@ def test_ssh_leads_to_the_directory_on_the_host(here: Installation) -> None:
 
     assert (done.returncode, done.stdout) == (7, f"{directory}\na  'b $HOME\n"), done.stderr
     assert shell.stdout.strip().splitlines()[-1] == directory
+
+
+def test_ssh_gives_a_terminal_to_a_person_only(here: Installation) -> None:
+    """What goes into a file arrives byte by byte, though somebody sits at the keyboard."""
+    argv = [sys.executable, "-m", "sandboxer", "ssh", "far", "--", "sh", "-c"]
+    keyboard, window = pty.openpty()
+    try:
+        filed = subprocess.run(
+            [*argv, r"printf 'a\n'"], env=here.environment, check=False, timeout=60,
+            stdin=window, capture_output=True,
+        )  # fmt: skip
+        seen = subprocess.run(
+            [*argv, "test -t 1 && echo there"], env=here.environment, check=False, timeout=60,
+            stdin=window, stdout=window, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        shown = os.read(keyboard, 4096)
+    finally:
+        os.close(keyboard)
+        os.close(window)
+
+    assert (filed.returncode, filed.stdout) == (0, b"a\n"), filed.stderr
+    assert (seen.returncode, shown) == (0, b"there\r\n")
 
 
 def test_ssh_accepts_no_other_machine(here: Installation, rig: Rig) -> None:

@@ -93,6 +93,8 @@ def test_dying_at_every_point_of_the_fake(name: str, memory: Path) -> None:
         assert played.ends == undisturbed.ends, f"killed at point {at} of {name}"
         if not played.deaths:
             break
+    else:
+        pytest.fail(f"{name} has more than {POINTS_MAX} points: raise POINTS_MAX")
 
     # Intention, call and result, each before and after, are the least there is.
     assert at > 6
@@ -110,6 +112,8 @@ def die_at(
             deaths += len(played.deaths)
         if deaths == before:
             break
+    else:
+        assert points is not ALL, "there are more points: raise POINTS_MAX"
     return deaths
 
 

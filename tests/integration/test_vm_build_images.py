@@ -120,6 +120,27 @@ async def test_the_image_of_one_builder_when_another_fails(root: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+async def test_artifacts_called_like_our_own_files(root: Path) -> None:
+    """They are kept beside ours, under a name that says whose they are."""
+    template = root.parent / "template"
+    template.mkdir()
+    named = TWO_BUILDERS.replace("output/good.img", "SHA256SUMS").replace("exit 3", "exit 0")
+    (template / "two.pkr.hcl").write_text(named.replace("output/bad.img", ".sandboxer.json"))
+    wished = instance(template)
+    async with open_local_session(root) as session:
+        await build(session, wished)
+        shown = await artifacts(session, wished)
+        await EXTENSION.teardown(session, wished)
+
+    made = root / "images" / f"image-{wished.short_id}" / "1"
+    theirs = [made / ".sandboxer.json.packer", made / "SHA256SUMS.packer"]
+    assert [path.read_text() for path in theirs] == ["bad bytes", "good bytes"]
+    assert sorted(one.name for one in shown) == [str(path) for path in theirs]
+    assert (made / "SHA256SUMS").read_text().count(".packer\n") == 2
+    assert wished.uid in (made / ".sandboxer.json").read_text()
+
+
+@pytest.mark.timeout(120)
 async def test_an_artifact_that_went_away(root: Path) -> None:
     """The image could not be recorded is said as such, and the build is not built again."""
     template = root.parent / "template"

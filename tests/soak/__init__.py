@@ -11,5 +11,5 @@ what belongs to others untouched.
 
 What happens when is in `schedule.py` and follows from the seed alone; what is wished meanwhile in
 `wishes.py`; how it is done to machines in `trouble.py` and `harm.py`; what is judged in `verdict.py`;
-`run.py` puts them together. `make test-exhaustive` runs a minute of it (`test_soak.py`), so that it does not rot.
+`run.py` puts them together. `make test-exhaustive` runs twenty seconds of it (`test_soak.py`), so that it does not rot.
 """

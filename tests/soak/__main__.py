@@ -22,10 +22,21 @@ def main() -> int:
     with Rig.start(_HOSTS) as rig:
         problems = soak(plan, rig, directory)
     say(f"log: {directory}/own/controller.log")
-    say(
-        f"again: make soak SEED={plan.seed} SANDBOXES={plan.sandboxes} MINUTES={plan.length_s / 60:g}"
-    )
+    say(f"again: {_again(plan)}")
     return 1 if problems else 0
+
+
+def _again(plan: Plan) -> str:
+    """Return the command that does the same; what is as by default is left out."""
+    command = (
+        f"make soak SEED={plan.seed} SANDBOXES={plan.sandboxes} MINUTES={plan.length_s / 60:g}"
+    )
+    options = [
+        ("--compose-share", plan.compose_share, Plan.compose_share),
+        ("--gap", plan.gap_s, Plan.gap_s),
+    ]
+    more = " ".join(f"{option} {value}" for option, value, usual in options if value != usual)
+    return f"{command} SOAK_ARGS='{more}'" if more else command
 
 
 def _plan() -> tuple[Plan, Path]:
@@ -33,8 +44,12 @@ def _plan() -> tuple[Plan, Path]:
     parser.add_argument("--seed", type=int, help="repeats the choices of a run")
     parser.add_argument("--sandboxes", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long strokes begin")
-    parser.add_argument("--compose-share", type=float, default=0.5, help="of the sandboxes, 0 to 1")
-    parser.add_argument("--gap", type=float, default=3.0, help="mean seconds between two strokes")
+    parser.add_argument(
+        "--compose-share", type=float, default=Plan.compose_share, help="of the sandboxes, 0 to 1"
+    )
+    parser.add_argument(
+        "--gap", type=float, default=Plan.gap_s, help="mean seconds between two strokes"
+    )
     parser.add_argument("--directory", type=Path, help="empty; kept afterwards")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed

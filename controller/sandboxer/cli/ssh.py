@@ -2,7 +2,8 @@
 `ssh`: the machine a sandbox is on, in the sandbox's directory, by the `ssh` of this machine.
 
 The way is the Host's, as the controller goes it: its address or its alias, its tunnel, its key
-file, and the host key the controller has seen; no other key is accepted.
+file, and the host key the controller has seen; no other key is accepted. What an alias forwards, runs
+or shares besides is left out: nothing of this machine is opened to the other one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 LOGIN_SHELL = 'exec "${SHELL:-/bin/sh}" -l'
+
+# What an entry of the user's SSH configuration may ask for and does not get: the agent, windows and
+# ports for the other machine, commands of its own, and a connection that somebody else has opened,
+# whose host key nobody checks here. Each is of OpenSSH 7.6 or older.
+NOT_FROM_ALIAS = {
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "ClearAllForwardings": "yes",
+    "Tunnel": "no",
+    "RemoteCommand": "none",
+    "PermitLocalCommand": "no",
+    "ControlMaster": "no",
+    "ControlPath": "none",
+}
 
 
 class Target(NamedTuple):
@@ -97,7 +112,9 @@ def _run(target: Target, words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sandboxer-") as directory:
         known_hosts = Path(directory) / "known_hosts"
         known_hosts.write_text(f"{target.host.metadata.name} {target.host_key}\n")
-        command = ssh_command(target, known_hosts, words, terminal=sys.stdin.isatty())
+        # What goes into a file or a pipe must arrive as it is; a terminal would make CRLF of LF.
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        command = ssh_command(target, known_hosts, words, terminal=terminal)
         # NOTE: Ctrl-C is ssh's, which gets it too; a handler, unlike SIG_IGN, is not inherited.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
@@ -123,7 +140,7 @@ def ssh_command(
         target: Where to go.
         known_hosts: A file with the one key that is accepted.
         words: Command to run there; none means a login shell.
-        terminal: Ask for a terminal there.
+        terminal: Ask for a terminal there; otherwise there is none, whatever an alias says.
 
     Raises:
         InvalidSpecError: No program can be given one of the words.
@@ -137,9 +154,10 @@ def ssh_command(
         "GlobalKnownHostsFile": "/dev/null",
         "HostKeyAlias": target.host.metadata.name,
         "UpdateHostKeys": "no",
+        **NOT_FROM_ALIAS,
     }
     return [
-        "ssh", *(["-t"] if terminal else []), *_options(options), *_way(target.host),
+        "ssh", "-t" if terminal else "-T", *_options(options), *_way(target.host),
         f"cd {shlex.quote(target.directory)} && {inside}",
     ]  # fmt: skip
 

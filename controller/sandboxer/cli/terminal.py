@@ -18,6 +18,7 @@ import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+from sandboxer.cli.exits import RefusedError
 from sandboxer.session import Streams, TerminalSize
 
 # Bytes read from stdin at once: the size of a Linux pipe, pipe(7).
@@ -71,24 +72,42 @@ class _Writer:
 
 
 async def _input(descriptor: int) -> AsyncIterator[bytes]:
-    """Yield what arrives on a descriptor until its end."""
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        # NOTE: epoll refuses regular files (EPERM, epoll_ctl(2)), and they never block for long.
-        while data := await asyncio.to_thread(os.read, descriptor, CHUNK_BYTES):
+    """
+    Yield what arrives on a descriptor until its end.
+
+    Raises:
+        RefusedError: It cannot be read, as when it is a directory.
+    """
+    read = _read_when_ready if _can_be_awaited(descriptor) else _read_in_thread
+    try:
+        while data := await read(descriptor):
             yield data
-        return
+    except OSError as error:
+        raise RefusedError(
+            f"Standard input cannot be read: {error.strerror or error}.", reason="CannotRead"
+        ) from error
+
+
+def _can_be_awaited(descriptor: int) -> bool:
+    """Tell whether it may be silent for long; everything else, such as a file, never is."""
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
+
+
+async def _read_in_thread(descriptor: int) -> bytes:
+    # NOTE: epoll refuses files, and devices such as /dev/null: EPERM, epoll_ctl(2).
+    return await asyncio.to_thread(os.read, descriptor, CHUNK_BYTES)
+
+
+async def _read_when_ready(descriptor: int) -> bytes:
     loop = asyncio.get_running_loop()
-    while True:
-        readable = asyncio.Event()
-        loop.add_reader(descriptor, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(descriptor)
-        data = os.read(descriptor, CHUNK_BYTES)
-        if not data:
-            return
-        yield data
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, CHUNK_BYTES)
 
 
 def _size() -> TerminalSize:

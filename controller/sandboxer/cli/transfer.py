@@ -104,12 +104,12 @@ class Inside:
         Run a command that reads what *produce* writes, in a thread; return what that returns.
 
         Raises:
-            SandboxerError: See `run`.
+            SandboxerError: See `run`; or it ended well before it had all of it.
             OSError: Of *produce*; the command is ended then.
         """
         here, there = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=here)
-        running = asyncio.create_task(self.run(argv, path, stdin=_chunks(reader)))
+        running = asyncio.create_task(self._run_to_the_end(argv, path, reader))
         with there:
             producing = asyncio.create_task(asyncio.to_thread(_produced, there, produce))
             try:
@@ -126,6 +126,16 @@ class Inside:
                 writer.close()
                 await asyncio.gather(running, producing, return_exceptions=True)
         return produced
+
+    async def _run_to_the_end(
+        self, argv: Sequence[str], path: str, reader: asyncio.StreamReader
+    ) -> None:
+        """Run a command, and read what it leaves; whoever writes that waits until it is read."""
+        await self.run(argv, path, stdin=_chunks(reader))
+        async for data in _chunks(reader):
+            # `tar` may stop at the end mark, which is zeros.
+            if data.strip(b"\0"):
+                raise self._failure(0, "the command there ended before it had read all", path)
 
     async def fetch(self, argv: Sequence[str], path: str, consume: Callable[[BinaryIO], T]) -> T:
         """

@@ -64,6 +64,7 @@ async def execute(
 
     Raises:
         SandboxerError: It could not be run, or how it ended was lost.
+        Exception: What reading its input raised; the command is ended then.
     """
     query = [("command", word) for word in argv]
     query += [("stdout", "true"), ("stderr", "true")]
@@ -72,16 +73,30 @@ async def execute(
     query += [("container", container)] if container else []
     async with _opened(server, f"{path}/exec", query) as websocket:
         with _lost_means_unreachable(server):
+            output = asyncio.create_task(_take_output(websocket, streams, server))
             inputs = [
                 asyncio.create_task(_feed(websocket, streams)),
                 asyncio.create_task(_follow_size(websocket, streams)),
             ]
             try:
-                return await _take_output(websocket, streams, server)
+                return await _end_of(output, inputs)
             finally:
-                for task in inputs:
+                for task in (output, *inputs):
                     task.cancel()
-                await asyncio.gather(*inputs, return_exceptions=True)
+                await asyncio.gather(output, *inputs, return_exceptions=True)
+
+
+async def _end_of(output: asyncio.Task[int], inputs: Sequence[asyncio.Task[None]]) -> int:
+    """Return what *output* does, unless an input fails before: the command would wait for it."""
+    waiting: set[asyncio.Task[Any]] = {output, *inputs}
+    while True:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if output in done:
+            return output.result()
+        for task in done:
+            # How a connection ended is said by what came last on it.
+            with suppress(ConnectionClosed):
+                task.result()
 
 
 @asynccontextmanager
