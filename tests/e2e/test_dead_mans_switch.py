@@ -23,6 +23,13 @@ spec:
   deadMansSwitch: {leaseDuration: 3s}
 """
 
+LOCAL = """
+apiVersion: sandboxer.dev/v1alpha1
+kind: Host
+metadata: {{name: local}}
+spec: {{transport: local, workRoot: {root}, probeInterval: 1s}}
+"""
+
 
 @pytest.fixture
 def guarded(installation: Installation, rig: Rig) -> Iterator[Installation]:
@@ -32,8 +39,14 @@ def guarded(installation: Installation, rig: Rig) -> Iterator[Installation]:
     installation.ok(
         "apply", "-f", "-", stdin=yaml.safe_dump(rig.hosts["h1"].manifest(probeInterval="1s"))
     )
+    _work_root(installation).mkdir(mode=0o700)
+    installation.ok("apply", "-f", "-", stdin=LOCAL.format(root=_work_root(installation)))
     yield installation
     rig.clean("h1")
+
+
+def _work_root(installation: Installation) -> Path:
+    return installation.directory / "work"
 
 
 def _manifest(name: str, *, ttl: str, **spec: Any) -> str:
@@ -65,6 +78,7 @@ def test_host_takes_away_what_expires_without_a_controller(guarded: Installation
         "-",
         stdin=_manifest("brief", ttl="20s", inputs=inputs, placement={"host": "h1"}),
     )
+    guarded.ok("wait", "sandbox/brief", "--for=condition=Ready")
     guarded.ok("wait", "sandbox/brief", "--for=condition=DeadMansSwitch")
     made = guarded.sandboxes()["brief"]
     guarded.kill()
@@ -78,9 +92,44 @@ def test_host_takes_away_what_expires_without_a_controller(guarded: Installation
     assert len(before) >= 4, before
     assert made["status"]["deadMansSwitch"]["leaseS"] == 3
     assert "SwitchFired" in story
-    assert "Host h1 took it away" in story
+    assert "Host h1 began to take it away" in story
     left = rig.hosts["h1"].ssh("find /build/.switches -name 'sbx-*'").stdout
     assert left == "", "what told of it has gone with it"
+
+
+@pytest.mark.timeout(180)
+def test_what_cannot_be_armed_holds_nothing_up(guarded: Installation) -> None:
+    """It is said and tried again; what the host knows meanwhile stays known."""
+    switches = _work_root(guarded) / ".switches"
+    switches.touch()
+    guarded.start()
+    here = {"placement": {"host": "local"}}
+    guarded.ok("apply", "-f", "-", stdin=_manifest("brief", ttl="1h", **here))
+    guarded.ok("wait", "sandbox/brief", "--for=condition=Ready")
+    refused = guarded.sandboxes()["brief"]
+    switches.unlink()
+    guarded.ok("wait", "sandbox/brief", "--for=condition=DeadMansSwitch")
+    armed = guarded.sandboxes()["brief"]
+    [lock] = switches.glob("*/lock")
+    lock.unlink()
+    lock.mkdir()
+
+    guarded.ok("apply", "-f", "-", stdin=_manifest("brief", ttl="2h", **here))
+    guarded.wait_until("it is said", lambda: not _is_armed(guarded, "brief"), timeout_s=60)
+    stuck = guarded.sandboxes()["brief"]
+    lock.rmdir()
+    guarded.wait_until("it is armed", lambda: _is_armed(guarded, "brief"), timeout_s=60)
+
+    later = guarded.sandboxes()["brief"]["status"]["deadMansSwitch"]["expiresAt"]
+    assert condition(refused, "DeadMansSwitch")["reason"] == "SwitchesUnreachable"
+    assert stuck["status"]["deadMansSwitch"] == armed["status"]["deadMansSwitch"]
+    assert condition(stuck, "Ready")["status"] == "True"
+    assert later > armed["status"]["deadMansSwitch"]["expiresAt"]
+
+
+def _is_armed(installation: Installation, name: str) -> bool:
+    armed: str = condition(installation.sandboxes()[name], "DeadMansSwitch")["status"]
+    return armed == "True"
 
 
 @pytest.mark.timeout(120)
@@ -93,8 +142,7 @@ def test_longer_life_is_told_to_the_host_without_a_controller(guarded: Installat
 
     document = json.loads(guarded.ok("get", "sandbox", "longer", "-o", "json"))
     uid = document["metadata"]["uid"].replace("-", "")[:12]
-    facts = json.loads(guarded.ok("get", "host", "local", "-o", "json"))["status"]["facts"]
-    [switch] = Path(facts["workRoot"]).glob(f".switches/*/sbx-{uid}.switch")
+    [switch] = _work_root(guarded).glob(f".switches/*/sbx-{uid}.switch")
     known = int(switch.read_text().split()[2])
     ends_at = datetime.fromisoformat(document["status"]["deadMansSwitch"]["expiresAt"])
     created = datetime.fromisoformat(document["metadata"]["creationTimestamp"])

@@ -54,11 +54,11 @@ def test_rebooted_host_takes_away_what_has_expired(
     armed = condition(installation.sandboxes()["brief"], "DeadMansSwitch")
     installation.kill()
     made = host.ssh("ls -d /build/sbx-*").stdout
+    timers = host.ssh("systemctl list-units --type=timer --plain --no-legend").stdout
 
     host.kill()
     host.boot()
 
-    timers = host.ssh("systemctl list-units --type=timer --plain --no-legend").stdout
     installation.wait_until(
         "the workspace has gone",
         lambda: host.ssh("ls -d /build/sbx-*").returncode != 0,

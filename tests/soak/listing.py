@@ -20,7 +20,14 @@ ls -A /build | sed 's/^/directory /'
 """
 
 # What the controller may keep in a work root besides workspaces.
-_KEPT: Final = (".sandboxer", ".locks", ".processes")
+_KEPT: Final = (
+    ".sandboxer",
+    ".locks",
+    ".processes",
+    ".switches",
+    ".engine.sock",
+    ".engine.sock.lock",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sandboxer.cli.access import with_api
-from sandboxer.cli.exits import Exit, RefusedError
+from sandboxer.cli.exits import Exit, RefusedError, TimedOutError
 from sandboxer.cli.names import get_sandbox, reference_text
 from sandboxer.cli.options import DURATION, current_namespace, namespace_option, timeout_option
 from sandboxer.cli.printing import columns, note, write
@@ -65,7 +65,14 @@ def extend_ttl(name: str, duration: Duration, *, namespace: str | None) -> int:
             return Exit.OK
         if sandbox.status.dead_mans_switch is not None:
             told = asked([sandbox.key], _is_known_there(new))
-            await settle(access, [sandbox.key], told, timeout_s=_TELLING_S)
+            try:
+                await settle(access, [sandbox.key], told, timeout_s=_TELLING_S)
+            except TimedOutError as error:
+                raise TimedOutError(
+                    f"Host {sandbox.status.host} was not told of the new end; without a controller "
+                    f"it takes the sandbox away at {_when(old, now)}.",
+                    remedy="Run a controller, or give it more time again when the host answers.",
+                ) from error
         note("note: no controller is running; nothing expires here until one does")
         return Exit.OK
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sandboxer.engine import record
+from sandboxer.engine import standing
 from sandboxer.engine.conditions import Fact, stated
 from sandboxer.engine.plan import ADOPTED
 from sandboxer.extension import Observation, Provisioned
@@ -64,5 +64,5 @@ def recalled(sandbox: Sandbox, result: Provisioned, now: datetime) -> SandboxSta
 
 
 def _said(sandbox: Sandbox, status: SandboxStatus) -> SandboxStatus:
-    word = record.phase(sandbox.model_copy(update={"status": status}))
+    word = standing.phase(sandbox.model_copy(update={"status": status}))
     return status.model_copy(update={"phase": word})

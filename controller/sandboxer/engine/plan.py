@@ -17,14 +17,14 @@ Design notes:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from sandboxer.engine import leaving, lifetime
 from sandboxer.engine.drift import drift_message
 from sandboxer.engine.leaving import HOST_DRAINED, HOST_GIVEN_UP, Leave
-from sandboxer.engine.switch.guard import FIRED, Guard, is_guarded
+from sandboxer.engine.switch.guard import DEAD_MANS_SWITCH, FIRED, Guard, is_guarded
 from sandboxer.errors import InvalidSpecError
 from sandboxer.extension import Observation
 from sandboxer.kinds.meta import FINALIZER
@@ -203,16 +203,30 @@ def _settle_down(sandbox: Sandbox) -> Step | None:
     return Step(name="Stay", reason="MayStay", message="Its host may keep it.", after_s=0.0)
 
 
-def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a table, one return a row
+def _follow(situation: Situation, wanted: Wanted) -> Step:
     """Follow the wish where it was placed; what is there is known."""
     sandbox, seen = situation.sandbox, situation.observation
     assert seen is not None
+    was_made = sandbox.status.spec_hash != ""
+    if not was_made and wanted.isolation_objection:
+        return _withdraw(sandbox, seen, wanted.isolation_objection)
+    if not was_made:
+        return Step(name="Provision", reason="New", message="Nothing was provisioned yet.")
+    guard = _guard(situation, wanted)
+    if guard is not None and seen.state != "Absent" and not _was_tried(sandbox):
+        return guard
+    step = _bring(situation, wanted, seen)
+    if guard is None or step.name not in ("Refresh", "Nothing"):
+        return step
+    # What its host refused is asked for again, and holds nothing up.
+    return guard if step.name == "Nothing" else replace(step, after_s=0.0)
+
+
+def _bring(situation: Situation, wanted: Wanted, seen: Observation) -> Step:  # noqa: PLR0911 - a table, one return a row
+    """Bring what was provisioned once to what is wished."""
+    sandbox = situation.sandbox
     status, suspended = sandbox.status, sandbox.spec.operating_mode == "Suspended"
     provisioned = status.spec_hash == wanted.spec_hash and not _is_pending(sandbox, "Provision")
-    if status.spec_hash == "" and wanted.isolation_objection:
-        return _withdraw(sandbox, seen, wanted.isolation_objection)
-    if status.spec_hash == "":
-        return Step(name="Provision", reason="New", message="Nothing was provisioned yet.")
     if seen.state == "Absent" and situation.copy_on:
         return _spare_copy(sandbox, situation.copy_on)
     if seen.state in ("Absent", "Incomplete") or (seen.state == "Stopped" and not suspended):
@@ -222,14 +236,14 @@ def _follow(situation: Situation, wanted: Wanted) -> Step:  # noqa: PLR0911 - a 
     if provisioned and seen.drift:
         return _restore(situation, seen)
     if suspended:
-        return _rest(situation, wanted, seen)
+        return _rest(situation, seen)
     if seen.state == "Suspended":
         return Step(name="Resume", reason="Resuming", message="It is to run and is suspended.")
     if not provisioned:
         return _update(seen)
     if seen.spec_hash != wanted.spec_hash:
         return _restore(situation, seen)
-    return _ask(sandbox, seen) or _guard(situation, wanted) or _keep(situation, seen)
+    return _ask(sandbox, seen) or _keep(situation, seen)
 
 
 def _ask(sandbox: Sandbox, seen: Observation) -> Step | None:
@@ -247,6 +261,13 @@ def _guard(situation: Situation, wanted: Wanted) -> Step | None:
         return None
     message = "Its host does not know what to do at its end."
     return Step(name="Guard", reason="NotGuarded", message=message)
+
+
+def _was_tried(sandbox: Sandbox) -> bool:
+    """Tell whether it was said of this document that it is not guarded."""
+    said = sandbox.status.condition(DEAD_MANS_SWITCH)
+    current = said is not None and said.observed_generation == sandbox.metadata.generation
+    return said is not None and said.status == "False" and current
 
 
 def _withdraw(sandbox: Sandbox, seen: Observation, objection: str) -> Step:
@@ -274,12 +295,12 @@ def _update(seen: Observation) -> Step:
     )
 
 
-def _rest(situation: Situation, wanted: Wanted, seen: Observation) -> Step:
+def _rest(situation: Situation, seen: Observation) -> Step:
     """Bring it to rest; a changed spec is followed when it runs again."""
     sandbox = situation.sandbox
     if seen.state != "Suspended" or _is_pending(sandbox, "Suspend"):
         return Step(name="Suspend", reason="Suspending", message="It is to be suspended.")
-    return _guard(situation, wanted) or _keep(situation, seen)
+    return _keep(situation, seen)
 
 
 def _restore(situation: Situation, seen: Observation) -> Step:

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from sandboxer.clock import Clock
-from sandboxer.engine import lifetime, record
+from sandboxer.engine import lifetime, placing, record
 from sandboxer.engine.adopted import recalled
 from sandboxer.engine.breaker import Breakers, Way
 from sandboxer.engine.copies import host_of_copy, makes_from_nothing
@@ -38,11 +38,18 @@ from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
 from sandboxer.engine.plan import Situation, Step, next_step
 from sandboxer.engine.sight import Sight, require
-from sandboxer.engine.switch import Guard, Switches, fired, guarded
+from sandboxer.engine.switch import (
+    DEAD_MANS_SWITCH,
+    Guard,
+    Switches,
+    fired,
+    guarded,
+    unguarded,
+)
 from sandboxer.errors import SandboxerError, TransientError, Waiting
 from sandboxer.extension import Extension, Instance, Observation
 from sandboxer.kinds.meta import FINALIZER, Key
-from sandboxer.kinds.sandbox import Sandbox, SwitchSeen
+from sandboxer.kinds.sandbox import Sandbox, SandboxStatus
 from sandboxer.routing import Choice, NoFit, isolation_objection
 from sandboxer.store import Cause, Store
 
@@ -166,7 +173,7 @@ class Reconciler:
         async with self.leasing.alone():
             async with self.journal.recording(sandbox, "Admit"):
                 ports = self.leasing.ports(sight)
-            status = record.admitted(sandbox, wish, ports, self.clock.now())
+            status = placing.admitted(sandbox, wish, ports, self.clock.now())
             await self.journal.write(sandbox, status)
         return Done(after_s=0)
 
@@ -179,18 +186,18 @@ class Reconciler:
                     await self.new_hosts.make(sandbox, sight.known_wish)
                 choice = self.leasing.choose(sight.known_wish, uid)
             if isinstance(choice, NoFit):
-                status = record.not_routed(sandbox, choice, self.clock.now())
+                status = placing.not_routed(sandbox, choice, self.clock.now())
                 stored = await self.journal.write(sandbox, status)
                 return self._done(stored, after_s=self.breakers.next_trial_s(uid))
             await self._enter(Way(choice.host, choice.extension), sandbox, sandbox)
-            await self.journal.write(sandbox, record.routed(sandbox, choice, self.clock.now()))
+            await self.journal.write(sandbox, placing.routed(sandbox, choice, self.clock.now()))
         return Done(after_s=0)
 
     async def _reserve(self, sight: Sight, step: Step) -> Done:
         async with self.leasing.alone():
             place = self.leasing.elsewhere(sight)
             if isinstance(place, Choice):
-                status = record.reserved(sight.sandbox, place, step, self.clock.now())
+                status = placing.reserved(sight.sandbox, place, step, self.clock.now())
                 await self.journal.write(sight.sandbox, status)
         return Done(after_s=0)
 
@@ -202,9 +209,11 @@ class Reconciler:
         instance, way = sight.instance, _way(sight)
         await self._enter(way, sight.sandbox, sandbox)
         sandbox = await self._intend(sight, sandbox, "Provision", step)
+        # Before there is anything to end; what cannot be armed holds nothing up.
+        armed, _ = await self._guarded(sight, sandbox.status)
+        sandbox = await self.journal.write(sandbox, armed)
         async with self.journal.recording(sandbox, "Provision"):
             told = self._told(instance, sandbox)
-            switch = await self._arm(sight)
             with self.breakers.judging(way, instance.uid):
                 session = await self.observer.session(sight.known_host)
                 async with asyncio.timeout(ACTION_LIMIT_S):
@@ -222,30 +231,38 @@ class Reconciler:
             status = record.too_weak(sandbox, result, objection, self.clock.now())
         else:
             status = record.provisioned(sandbox, result, instance.spec_hash, seen, self.clock.now())
-        status = guarded(sandbox.metadata.generation, status, sight.guard, switch, self.clock.now())
         await self.journal.write(sandbox, sight.dated(status))
         return Done(after_s=0)
 
-    async def _arm(self, sight: Sight) -> SwitchSeen | None:
-        """Have its host know what to do at its end, before there is anything to end."""
-        if sight.guard is None and sight.sandbox.status.dead_mans_switch is None:
-            return None
-        return await self.switches.follow(sight.known_host, sight.instance, sight.guard)
-
     async def _guard(self, sight: Sight) -> Done:
-        sandbox, guard = sight.sandbox, sight.guard
-        switch, failure = None, None
-        try:
-            switch = await self._arm(sight)
-        except SandboxerError as error:
-            # It is not what keeps a sandbox from being ready.
-            guard, failure = Guard(reason=error.reason, message=str(error)), error
-        generation = sandbox.metadata.generation
-        status = guarded(generation, sandbox.status, guard, switch, self.clock.now())
-        await self.journal.write(sandbox, status)
+        status, failure = await self._guarded(sight, sight.sandbox.status)
+        await self.journal.write(sight.sandbox, status)
         if failure is not None:
             raise failure
         return Done(after_s=0)
+
+    async def _guarded(
+        self, sight: Sight, before: SandboxStatus
+    ) -> tuple[SandboxStatus, SandboxerError | None]:
+        """Have its host know what to do at its end; return the status that says so, and what failed."""
+        guard, switch, failure = sight.guard, before.dead_mans_switch, None
+        if guard is None and switch is None and before.condition(DEAD_MANS_SWITCH) is None:
+            return before, None
+        try:
+            switch = await self.switches.follow(sight.known_host, sight.instance, guard)
+        except SandboxerError as error:
+            guard, failure = Guard(reason=error.reason, message=str(error)), error
+        generation = sight.sandbox.metadata.generation
+        return guarded(generation, before, guard, switch, self.clock.now()), failure
+
+    async def _disarmed(self, sight: Sight, sandbox: Sandbox) -> Sandbox:
+        """Return it without its switch; one that stays on its host removes what is gone already."""
+        if sight.guard is None and sandbox.status.dead_mans_switch is None:
+            return sandbox
+        with suppress(SandboxerError):
+            await self.switches.disarm(sight.known_host, [sandbox.metadata.uid])
+            return sandbox.model_copy(update={"status": unguarded(sandbox.status)})
+        return sandbox
 
     async def _wait_ready(self, sight: Sight) -> Done:
         sandbox, timeout_s = sight.sandbox, sight.known_wish.ready_timeout_s
@@ -298,9 +315,8 @@ class Reconciler:
             async with asyncio.timeout(ACTION_LIMIT_S):
                 await sight.known_extension.teardown(session, sight.instance)
             require(await self._look(sight), "Absent")
-            if sight.guard is not None or sandbox.status.dead_mans_switch is not None:
-                await self.switches.disarm(sight.known_host, [sandbox.metadata.uid])
-        await self.journal.write(sandbox, record.torn_down(sandbox, step, self.clock.now()))
+        gone = await self._disarmed(sight, sandbox)
+        await self.journal.write(sandbox, placing.torn_down(gone, step, self.clock.now()))
         return Done(after_s=0)
 
     async def _expire(self, sight: Sight, step: Step) -> Done:
@@ -318,6 +334,8 @@ class Reconciler:
         return Done(after_s=0)
 
     async def _forget(self, sight: Sight, step: Step) -> Done:
+        if sight.host is not None and step.reason != HOST_GIVEN_UP:
+            await self._disarmed(sight, sight.sandbox)
         kept = tuple(f for f in sight.sandbox.metadata.finalizers if f != FINALIZER)
         because = step.message if step.reason == HOST_GIVEN_UP else ""
         await self.journal.set_finalizers(sight.sandbox, kept, because=because)

@@ -36,8 +36,8 @@ def situation(given: Mapping[str, Any]) -> Situation:
             on besides its own, or `nowhere`), `aside` (the host set aside for it), `leaving` (what
             was said of that), `unprobed`, `givenUp`, `build` (a state), `boot` (id), `drift` (paths
             of differences), `copy` (another host that has one), `guard` (seconds until the end that
-            its host is to know), `guarded` (the same, as its host knows it), `switch` (`lost` or
-            `fired`).
+            its host is to know), `guarded` (the same, as its host knows it), `unguarded` (it was
+            tried), `switch` (`lost` or `fired`).
     """
     sees = given.get("sees", "Absent")
     expires_in = given.get("wantsExpiry", given.get("expiresIn"))
@@ -128,6 +128,8 @@ def _sandbox(given: Mapping[str, Any]) -> Sandbox:
         seen = {"expiresAt": _text(given["guarded"]), "leaseS": 600, "watcher": "process"}
         status["deadMansSwitch"] = seen
         status["conditions"].append(_condition("DeadMansSwitch", "True"))
+    if given.get("unguarded"):
+        status["conditions"].append(_condition("DeadMansSwitch", "False"))
     if given.get("adopted"):
         status["conditions"].append(_condition("Provisioned", "True") | {"reason": "Adopted"})
     return Sandbox.parse(

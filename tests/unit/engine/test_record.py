@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sandboxer.engine import record
+from sandboxer.engine import placing, record, standing
 from sandboxer.engine.conditions import Fact, stated
 from sandboxer.engine.plan import Step
 from sandboxer.errors import (
@@ -164,7 +164,7 @@ def test_routing_anew_keeps_nothing_of_the_old_place() -> None:
     """Handle, hash, resources and intention belong to a place and go with it."""
     choice = Choice(extension="ext.fake", host="h2", reason="It fits.")
 
-    status = record.routed(at("ready"), choice, EPOCH)
+    status = placing.routed(at("ready"), choice, EPOCH)
 
     assert (status.host, status.spec_hash, status.handle, status.intention) == ("h2", "", {}, None)
     assert status.resources == ()
@@ -174,7 +174,7 @@ def test_phase_of_a_deletion() -> None:
     """What is being deleted is Terminating, whatever else is said."""
     deleting = situation({"stage": "ready", "deleting": True}).sandbox
 
-    assert record.phase(deleting) == "Terminating"
+    assert standing.phase(deleting) == "Terminating"
 
 
 def test_what_has_left_begins_anew() -> None:
@@ -184,13 +184,13 @@ def test_what_has_left_begins_anew() -> None:
     drift = {"Drifted": Fact("True", "Drift", "It is not as it was made.")}
     resting = at("suspended")
     leaving = resting.model_copy(
-        update={"status": record.reserved(resting, choice, drained, EPOCH)}
+        update={"status": placing.reserved(resting, choice, drained, EPOCH)}
     )
     sandbox = leaving.model_copy(
         update={"status": stated(leaving.status, drift, generation=1, now=EPOCH)}
     )
 
-    status = record.routed(sandbox, choice, EPOCH)
+    status = placing.routed(sandbox, choice, EPOCH)
 
     assert {told(status, each) for each in ("Leaving", "Drifted")} == {("False", "Moved")}
     assert not status.is_true("Suspended")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxer.engine import record
+from sandboxer.engine import placing
 from sandboxer.engine.conditions import Fact, stated
 from sandboxer.engine.leaving import HOST_GIVEN_UP
 from sandboxer.engine.plan import Step
@@ -118,7 +118,7 @@ def test_each_host_that_is_given_up_is_told() -> None:
         placed = found.status.model_copy(update={"host": name, "extension": "ext.fake"})
         found = found.model_copy(update={"status": placed})
         step = Step(name="Abandon", reason=HOST_GIVEN_UP, message=f"Host {name} was given up.")
-        after = record.abandoned(found, step, EPOCH)
+        after = placing.abandoned(found, step, EPOCH)
 
         told = sandbox_news(found, after)
 

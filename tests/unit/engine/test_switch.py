@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxer.engine.switch.guard import guard_of, guarded, is_guarded
+from sandboxer.engine.switch.guard import fired, guard_of, guarded, is_guarded
 from sandboxer.engine.switch.listing import read_listing
 from sandboxer.errors import TransientError
 from sandboxer.extension import Capability, Inputs, Instance
@@ -105,8 +105,7 @@ def test_said_once() -> None:
 
     said = _with(guarded(1, SANDBOX.status, guard, seen, EPOCH))
     moved = _with(said.status.model_copy(update={"dead_mans_switch": _moved(seen)}))
-    fired = seen.model_copy(update={"fired_at": END})
-    gone = _with(said.status.model_copy(update={"dead_mans_switch": fired}))
+    gone = _with(fired(said, END, EPOCH))
 
     assert [is_guarded(each, guard) for each in (SANDBOX, said, moved, gone)] == [
         False, True, False, False,
@@ -134,6 +133,15 @@ def test_listing_is_read() -> None:
     assert listing.fired == {"other": END}
     assert (listing.watcher, listing.survives_reboot) == ("systemd", True)
     assert not read_listing("h1", b"")
+
+
+def test_end_of_time_is_read() -> None:
+    """What a document may say as `never` does not make everything else unreadable."""
+    never = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+    listing = read_listing("h1", f"armed {UID} {int(never.timestamp())} 600\n".encode())
+
+    assert listing.armed[UID] == (never, 600)
 
 
 @pytest.mark.parametrize(

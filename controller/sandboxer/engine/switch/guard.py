@@ -87,8 +87,9 @@ def is_guarded(sandbox: Sandbox, guard: Guard | None) -> bool:
         return seen is None and said is None
     if guard.switch is None:
         return seen is None and said is not None and said.reason == guard.reason
-    told = None if seen is None or seen.fired_at else (seen.expires_at, seen.lease_s)
-    return told == (guard.switch.expires_at, guard.switch.lease_s)
+    if seen is None or said is None or said.status != "True":
+        return False
+    return (seen.expires_at, seen.lease_s) == (guard.switch.expires_at, guard.switch.lease_s)
 
 
 def guarded(
@@ -105,14 +106,14 @@ def guarded(
         generation: Of its document.
         before: Everything else that is to be said.
         guard: What is wished; None takes back what was said.
-        seen: What its host has, as far as something was armed.
+        seen: What its host has; with a *guard* that has no switch, what may still be there.
         now: Wall-clock time.
     """
     status = before.model_copy(update={"dead_mans_switch": seen})
     if guard is None:
         return unguarded(status)
     fact = Fact("False", guard.reason, guard.message)
-    if seen is not None:
+    if seen is not None and guard.switch is not None:
         fact = Fact("True", ARMED, _armed(seen))
     facts = {DEAD_MANS_SWITCH: fact}
     return stated(status, facts, generation=generation, now=now)
@@ -129,9 +130,9 @@ def fired(sandbox: Sandbox, at: datetime, now: datetime) -> SandboxStatus:
     seen = sandbox.status.dead_mans_switch
     assert seen is not None
     message = (
-        f"Host {sandbox.status.host} took it away at {at:%Y-%m-%dT%H:%M:%SZ}: its lifetime was "
-        f"known there to end at {seen.expires_at:%Y-%m-%dT%H:%M:%SZ}, and no controller had come "
-        f"by for {seen.lease_s} s."
+        f"Host {sandbox.status.host} began to take it away at {at:%Y-%m-%dT%H:%M:%SZ}: its "
+        f"lifetime was known there to end at {seen.expires_at:%Y-%m-%dT%H:%M:%SZ}, and no "
+        f"controller had come by for {seen.lease_s} s."
     )
     update = {"dead_mans_switch": seen.model_copy(update={"fired_at": at})}
     status = sandbox.status.model_copy(update=update)

@@ -11,10 +11,9 @@ from sandboxer.errors import TransientError
 
 Watcher = Literal["systemd", "cron", "process"]
 
-# Digits of a lease (30 years), and of a moment: twelve reach beyond the year 9999, which a datetime
-# cannot hold.
+# Digits of a lease (30 years), and of a moment (30,000 years).
 LEASE_DIGITS = 9
-MOMENT_DIGITS = 11
+MOMENT_DIGITS = 12
 
 # Lines that are read: two for each sandbox of a host, with room.
 MAX_LINES = 20_000
@@ -64,7 +63,10 @@ def read_listing(host: str, output: bytes) -> Listing:
 def _moment(host: str, seconds: str) -> datetime:
     if not _is_number(seconds, MOMENT_DIGITS):
         raise _garbage(host, seconds)
-    return datetime.fromtimestamp(int(seconds), UTC)
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError):
+        raise _garbage(host, seconds) from None
 
 
 def _is_number(text: str, digits: int) -> bool:

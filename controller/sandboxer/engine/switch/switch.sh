@@ -8,7 +8,8 @@ shift 2
 [ -d "$dir" ] || exit 0
 cd "$dir" || exit 1
 exec 9>lock || exit 1
-flock -w 10 9 || exit 75
+# NOTE: not flock -w, which BusyBox does not know.
+timeout 10 flock 9 || exit 75
 
 renew() {
     read -r boot </proc/sys/kernel/random/boot_id
@@ -20,7 +21,7 @@ quoted() {
     printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"
 }
 
-# What a command needs of the environment it was written down in; cron and systemd give another.
+# What the watcher and its commands need of this login's environment; cron and systemd give another.
 print_environment() {
     for name in PATH HOME XDG_RUNTIME_DIR DOCKER_HOST CONTAINER_HOST; do
         eval "value=\${$name-}"
@@ -33,10 +34,8 @@ keep() {
 }
 
 arm() {
-    keep watch.sh "$6" && keep units.sh "$7" || exit 1
-    {
-        echo "#1 $2 $3 $4" && print_environment && printf '%s\n' "$5"
-    } >"$1.switch.new" || exit 1
+    keep watch.sh "$(print_environment)
+$6" && keep units.sh "$7" && printf '%s\n' "#1 $2 $3 $4" "$5" >"$1.switch.new" || exit 1
     # NOTE: in this order: a removal that is decided and not begun does not begin any more.
     rm -f "$1.firing" "$1.fired" "$1.log"
     mv -f "$1.switch.new" "$1.switch" || exit 1

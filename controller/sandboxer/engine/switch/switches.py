@@ -7,8 +7,10 @@ its lease in the same command; what it says is kept in memory until then.
 
 from __future__ import annotations
 
+import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Collection
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -28,6 +30,9 @@ from sandboxer.store import Store
 # Seconds; the command itself waits ten for its lock, and systemd may take a few.
 TIMEOUT_S = 30.0
 
+# Switches of unknown sandboxes that are thought of after one probe.
+MAX_STRAYS = 50
+
 # All of the command's text travels by standard input, for it is longer than some SSH servers take
 # for a command (dropbear: 9000 bytes).
 _READ_SCRIPT = 'eval "$(cat)"'
@@ -43,6 +48,10 @@ class Switches:
     """The way to a host."""
     _on: dict[str, Listing] = field(default_factory=dict)
     """By host: what it said last."""
+    _asking: defaultdict[str, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+    """By host: held while it is asked."""
 
     async def follow(
         self, host: Host, instance: Instance, guard: Guard | None
@@ -57,7 +66,8 @@ class Switches:
             await self.disarm(host, [instance.uid])
             return None
         listing = await self._run(host, *_arming(instance.uid, guard.switch))
-        if instance.uid not in listing.armed or listing.watcher is None:
+        known = listing.armed.get(instance.uid) == (guard.switch.expires_at, guard.switch.lease_s)
+        if not known or instance.uid in listing.fired or listing.watcher is None:
             raise TransientError(
                 f"Host {host.metadata.name} did not arm the dead-man's switch of {instance.name}.",
                 reason="NotArmed",
@@ -88,7 +98,7 @@ class Switches:
         name = host.metadata.name
         guarded = [p for p in self.placements.placed_on(name) if p.guarded]
         if not guarded:
-            self.forget(name)
+            self._on.pop(name, None)
             return ()
         await self.ask(host)
         await self._disarm_strays(host)
@@ -101,6 +111,7 @@ class Switches:
     def forget(self, host_name: str) -> None:
         """Drop what is known of a host."""
         self._on.pop(host_name, None)
+        self._asking.pop(host_name, None)
 
     def news_of(self, sandbox: Sandbox) -> datetime | None:
         """Return when its host took it away, where that is known and not said of it yet."""
@@ -123,26 +134,27 @@ class Switches:
 
     async def _disarm_strays(self, host: Host) -> None:
         """
-        Take away the switches of sandboxes that are known to be gone or elsewhere.
+        Take away the switches of sandboxes that are known to be gone.
 
         What nobody knows keeps its switch: it may be somebody's work, made after the backup this
-        store was restored from, and nothing fires while a lease is renewed.
+        store was restored from, and nothing fires while a lease is renewed. So does what lives on
+        another Host, which may be another way to the same machine.
         """
-        name, listing = host.metadata.name, self._on[host.metadata.name]
-        strays = []
-        for uid in {*listing.armed, *listing.fired}:
-            key = self.placements.key_of(uid)
-            placed = self.placements.get(key) if key is not None else None
-            if placed is None:
-                is_stray = bool(await self.store.tombstones(uid=uid, limit=1))
-            else:
-                is_stray = placed.host != name
-            if is_stray:
-                strays.append(uid)
+        listing = self._on[host.metadata.name]
+        listed = sorted({*listing.armed, *listing.fired})
+        unknown = [uid for uid in listed if self.placements.key_of(uid) is None]
+        strays = [
+            uid for uid in unknown[:MAX_STRAYS] if await self.store.tombstones(uid=uid, limit=1)
+        ]
         if strays:
             await self.disarm(host, strays)
 
     async def _run(self, host: Host, *arguments: str) -> Listing:
+        # NOTE: one at a time, or an answer could overtake a newer one.
+        async with self._asking[host.metadata.name]:
+            return await self._ask(host, arguments)
+
+    async def _ask(self, host: Host, arguments: Sequence[str]) -> Listing:
         name = host.metadata.name
         session = await self.reach(host)
         directory = f"{session.facts.work_root}/.switches/{self.store.environment}"

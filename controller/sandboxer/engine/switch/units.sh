@@ -1,5 +1,6 @@
 # Who starts the watcher on this host: a systemd timer, cron, or nobody but us. Wants `dir`.
-unit=sandboxer-switch-${dir##*/}
+# An installation may have two work roots on one machine, by two Hosts.
+unit=sandboxer-switch-${dir##*/}-$(printf %s "$dir" | cksum | cut -d' ' -f1)
 
 # Set `scope` and `units`; fail where systemd does not run, or not for this user.
 find_systemd() {
@@ -19,9 +20,16 @@ is_plain() {
     case $dir in *[!A-Za-z0-9/._-]*) return 1 ;; esac
 }
 
-# Print `systemd` and whether it outlives a reboot.
+# Without lingering, a user's units end with their last login, which may be the controller's.
+lingers() {
+    [ -e "/var/lib/systemd/linger/$(id -un)" ] || {
+        loginctl enable-linger && [ -e "/var/lib/systemd/linger/$(id -un)" ]
+    } >/dev/null 2>&1
+}
+
+# Print `systemd yes`, or fail.
 start_systemd() {
-    is_plain && find_systemd || return 1
+    is_plain && find_systemd && { [ -z "$scope" ] || lingers; } || return 1
     # shellcheck disable=SC2086
     if ! systemctl $scope is-active --quiet "$unit.timer"; then
         mkdir -p "$units" &&
@@ -33,10 +41,7 @@ start_systemd() {
                 'AccuracySec=1s' '' '[Install]' 'WantedBy=timers.target' >"$units/$unit.timer" &&
             systemctl $scope daemon-reload && systemctl $scope enable --now "$unit.timer" || return 1
     fi >/dev/null 2>&1
-    # The units of a user run after a boot only if they may linger.
-    if [ -z "$scope" ] || [ -e "/var/lib/systemd/linger/$(id -un)" ] ||
-        { loginctl enable-linger && [ -e "/var/lib/systemd/linger/$(id -un)" ]; } >/dev/null 2>&1
-    then echo 'systemd yes'; else echo 'systemd no'; fi
+    echo 'systemd yes'
 }
 
 # Set `table` to this user's table; fail where it cannot be read, or it would be lost.
@@ -72,5 +77,8 @@ remove_units() {
 remove_cron() {
     read_crontab || return 0
     case $table in *"# $unit"*) ;; *) return 0 ;; esac
-    printf '%s\n' "$table" | grep -vF "# $unit" | crontab -
+    # NOTE: whatever fails here must not leave an empty table; 1 is that grep found no other line.
+    kept=$(printf '%s\n' "$table" | grep -vF "# $unit") || [ $? = 1 ] || return 0
+    printf '%s' "${kept:+$kept
+}" | crontab -
 } >/dev/null 2>&1

@@ -14,7 +14,8 @@ read_silence() {
     up=${up%%.*} silence=$up
     [ ! -f lease ] || read -r lease_boot lease_up <lease
     case $lease_up in '' | *[!0-9]*) return ;; esac
-    [ "$lease_boot" != "$boot" ] || silence=$((up - lease_up))
+    # A container may count from its own start and have the boot id of its machine.
+    [ "$lease_boot" != "$boot" ] || [ "$lease_up" -gt "$up" ] || silence=$((up - lease_up))
 }
 
 # Tell whether FILE's sandbox has expired unattended; sets uid and lease.
@@ -31,7 +32,7 @@ is_due() {
 # Decide under the lock under which leases are renewed; what was decided is kept before it is done.
 fire() {
     (
-        flock -w 10 9 || exit 1
+        timeout 10 flock 9 || exit 1
         read_silence
         is_due "$1.switch" || exit 1
         printf '%s %s\n' "$(date +%s)" "$uid" >"$1.fired.new" &&
@@ -46,7 +47,8 @@ tick() {
         [ ! -f "$file" ] || ! is_due "$file" || fire "${file%.switch}"
     done
     for file in sbx-*.firing; do
-        # Once somebody renews, what is left of it is theirs again.
+        # Once somebody renews, what is left of it is theirs again; the one before may have taken long.
+        read_silence
         [ -f "$file" ] && is_due "$file" || continue
         timeout 300 sh "$file" >"${file%.firing}.log" 2>&1 </dev/null 8>&- &&
             rm -f "$file" "${file%.firing}.log"
@@ -67,7 +69,7 @@ leave() {
 
 if [ "$mode" = once ]; then
     tick
-    has_work || (flock -w 10 9 && { has_work || leave; }) 9>lock
+    has_work || (timeout 10 flock 9 && { has_work || leave; }) 9>lock
     exit 0
 fi
 exec 8>watcher.lock
@@ -77,7 +79,7 @@ while :; do
     if ! has_work; then
         exec 9>lock
         # NOTE: at exit both locks go together, so whoever arms next finds no watcher and starts one.
-        ! flock -w 10 9 || has_work || { leave; exit 0; }
+        ! timeout 10 flock 9 || has_work || { leave; exit 0; }
         exec 9>&-
     fi
     # Four looks in the shortest lease.
