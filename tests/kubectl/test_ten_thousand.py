@@ -70,7 +70,7 @@ def test_get_goes_through_all_pages(many: Kubectl) -> None:
     names = done.stdout.splitlines()
     assert (len(names), len(set(names))) == (COUNT, COUNT)
     # NOTE: answers, for kubectl also tells of waiting, with the address in it.
-    pages = re.findall(r"GET \S+[?&]limit=500\S* 200 OK", done.stderr)
+    pages = re.findall(r'"Response" verb="GET" url="\S+[?&]limit=500" status="200 OK"', done.stderr)
     assert len(pages) == COUNT // 500, done.stderr
 
 
