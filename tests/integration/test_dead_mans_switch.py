@@ -170,14 +170,14 @@ async def test_lease_of_an_earlier_boot_counts_from_the_boot(lab: Lab) -> None:
 
 async def test_removal_does_not_begin_after_a_renewal(lab: Lab, tmp_path: Path) -> None:
     """What was decided while nobody renewed waits for its turn, and is theirs who renew meanwhile."""
-    slow, begun = "sleep 3; exit 1", tmp_path / "begun"
-    await lab.arm(command=f"echo >>{shlex.quote(str(begun))}; {slow}")
-    # A second one that was decided, and whose turn comes after the first.
-    await until(begun.exists)
-    first, second = (lab.directory / f"{name}.firing" for name in (SHORT, "sbx-ffffffffffff"))
-    text = first.read_text().splitlines()[0]
-    second.write_text(f"{text}\necho gone >>{shlex.quote(str(lab.removals))}\n")
+    begun = tmp_path / "begun"
+    await lab.arm(command=f"echo >>{shlex.quote(str(begun))}; sleep 3; exit 1")
+    # Another one that was decided, and whose turn comes right after the first.
+    second = lab.directory / "sbx-ffffffffffff.firing"
+    header = (lab.directory / f"{SHORT}.switch").read_text().splitlines()[0]
+    second.write_text(f"{header}\necho gone >>{shlex.quote(str(lab.removals))}\n")
 
+    await until(begun.exists)
     end = monotonic() + 2 * LEASE_S
     while monotonic() < end:
         await lab.switches.ask(lab.host)

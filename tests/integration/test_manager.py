@@ -23,6 +23,7 @@ from sandboxer.manager.engine import running
 from sandboxer.settings import Settings
 from sandboxer.sources.apply import apply_resources
 from sandboxer.sources.builtin import builtin_profiles
+from sandboxer.store import KeyLocks
 from tests.e2e.installation import Installation
 from tests.integration.cli_lab import HELLO, installed, started
 
@@ -81,6 +82,22 @@ async def test_object_of_a_user_is_left_alone(tmp_path: Path) -> None:
         stored = manager.store.get(Host, "local")
         assert stored is not None
         assert stored.spec.work_root == "/own"
+
+
+async def test_controller_that_has_only_begun_is_not_waited_for(tmp_path: Path) -> None:
+    """A command beside it finds the profiles; once they are there they are the controller's."""
+    locks = KeyLocks(settings(tmp_path).locks_path)
+    assert locks.try_controller()
+    async with Manager.open(settings(tmp_path)) as manager:
+        await manager.register()
+        there = manager.store.get(Profile, "profile.local")
+        await manager.store.delete(Profile, "profile.local")
+        await manager.register()
+        afterwards = manager.store.get(Profile, "profile.local")
+    locks.close()
+
+    assert there is not None
+    assert afterwards is None
 
 
 async def test_outdated_builtin_is_updated(tmp_path: Path) -> None:

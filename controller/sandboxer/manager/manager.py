@@ -133,10 +133,13 @@ class Manager:
 
     async def register(self) -> None:
         """Write the objects every installation has, unless a controller already did."""
-        if not self.controller_running():
-            from sandboxer.manager.builtins import builtin_resources, register_builtins
+        from sandboxer.manager.builtins import builtin_resources, register_builtins
 
-            await register_builtins(self.store, builtin_resources(self.registry))
+        wanted = builtin_resources(self.registry)
+        # NOTE: one that has only just begun has written none of them, for it writes all at once.
+        begun = any(self.store.get(type(each), each.metadata.name) for each in wanted)
+        if not (begun and self.controller_running()):
+            await register_builtins(self.store, wanted)
 
     @cached_property
     def entrance(self) -> Entrance:
