@@ -21,7 +21,11 @@ TURNS = range(12)
 def children() -> set[str]:
     """Return the processes of this one that have not been waited for."""
     tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    return {pid for task in tasks for pid in (task / "children").read_text().split()}
+    found: set[str] = set()
+    for task in tasks:
+        with suppress(FileNotFoundError):  # A thread may end meanwhile.
+            found.update((task / "children").read_text().split())
+    return found
 
 
 async def turns(count: int) -> None:
