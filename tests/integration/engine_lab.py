@@ -52,12 +52,16 @@ class Lab:
         )
 
     async def until(self, holds: Callable[[], bool], *, step_s: float = 0.05) -> None:
-        """Let work be done and time pass, *step_s* at a time, until something holds."""
+        """
+        Let work be done and time pass, *step_s* at a time, until something holds.
+
+        While something is being done only a little passes: a slow machine is not a late controller.
+        """
         deadline = monotonic() + DEADLINE_S
         while not holds():
             assert monotonic() < deadline, "it did not come to hold"
             await asyncio.sleep(0.001)
-            self.clock.advance(step_s)
+            self.clock.advance(step_s if self.engine.idle else min(step_s, 0.05))
 
     async def idle(self) -> None:
         """Let everything that is due be done, while no time passes."""
