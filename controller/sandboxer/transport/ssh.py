@@ -191,6 +191,8 @@ class SSHLink:
             except asyncssh.ChannelOpenError as err:
                 if not self.alive:
                     raise unreachable(self.host, doing, err.reason) from err
+                if err.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
+                    raise _unanswered(self.host, doing) from err
                 if err.code not in _BUSY_CODES:
                     raise _refused(self.host, doing, err.reason) from err
                 attempts += not await self._commands.give_way()
@@ -438,6 +440,19 @@ def _refused(host: str, doing: str, why: str) -> TransientError:
         f"Host {host} refused a session while {doing}: {why}.",
         reason="HostBusy",
         remedy="Raise MaxSessions in its sshd_config or close other sessions.",
+    )
+
+
+def _unanswered(host: str, doing: str) -> TransientError:
+    # asyncssh tells a refusal from a session that was closed without an answer by nothing.
+    return TransientError(
+        f"Host {host} closed the session while {doing}, before it said that the command runs. "
+        "The command may run.",
+        reason="HostBusy",
+        remedy=(
+            "Try again. Dropbear 2022.82 to 2024.85 does this now and then when another command "
+            "ends at that moment: update it on the host."
+        ),
     )
 
 

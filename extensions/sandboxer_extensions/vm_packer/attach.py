@@ -12,16 +12,17 @@ import contextlib
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sandboxer.errors import InvalidSpecError, TerminalError, TransientError, UnreachableError
 from sandboxer.extension import Instance, Observation, Offer, Provisioned
 from sandboxer.kinds.host import Host, HostFacts, HostSpec
 from sandboxer.kinds.sandbox import IsolationSeen
 from sandboxer.session import Completed, Copying, Session, Streams
-from sandboxer_extensions.ending import new_mark
+from sandboxer_extensions.ending import VARIABLE, new_mark
 from sandboxer_extensions.local import launching
 from sandboxer_extensions.local.observing import labels_text
 from sandboxer_extensions.vm_packer import aliases, gitignores, inputs, observing, ports, reaching
@@ -155,13 +156,17 @@ class Attach:
         # What a terminal shows is for eyes, and what `tar` prints is a copy under way.
         logged = streams.terminal is None and argv[0].rpartition("/")[2] != "tar"
         command = [
+            "env", f"SANDBOXER_ID={instance.environment}/{instance.uid}", f"{VARIABLE}={mark}",
             "sh", "-c", script_text("exec"), "sandboxer", directory,
-            f"{instance.environment}/{instance.uid}", mark, "yes" if logged else "no", *argv,
+            mark, "yes" if logged else "no", *argv,
         ]  # fmt: skip
         async with _ended_with_caller(session, instance, mark):
-            await _changing(
-                session, "enter", instance.environment, instance.uid, directory, mark,
-                f"exec {_shown(argv)}", stdin=launching.environment_text(instance),
+            # To its end, cancelled or not: an environment that arrives later would stay.
+            await _to_its_end(
+                _changing(
+                    session, "enter", instance.environment, instance.uid, directory, mark,
+                    f"exec {_shown(argv)}", stdin=launching.environment_text(instance),
+                )
             )  # fmt: skip
             return await session.stream(command, streams)
 
@@ -300,6 +305,14 @@ async def _ended_with_caller(
     except BaseException:
         await asyncio.shield(_abandon(session, instance, mark))
         raise
+
+
+async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait((task,))
 
 
 async def _abandon(session: Session, instance: Instance, mark: str) -> None:

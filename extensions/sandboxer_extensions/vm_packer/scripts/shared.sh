@@ -173,15 +173,18 @@ members() {
     done
 }
 
-# Kill the members of MARK and DIRECTORY until there are none; two seconds are plenty for SIGKILL.
+# Kill the members of MARK and DIRECTORY until two looks find none: a process that is just becoming
+# another program shows no environment. Two seconds are plenty for SIGKILL.
 kill_members() {
-    rounds=0
-    while pids=$(members "$1" "$2") && [ -n "$pids" ]; do
+    rounds=0 empty=0
+    while [ "$empty" -lt 2 ]; do
+        pids=$(members "$1" "$2")
+        [ -z "$pids" ] || empty=-1
         [ "$rounds" -lt 100 ] || transient "Processes do not die:" $pids
-        rounds=$((rounds + 1))
+        empty=$((empty + 1)) rounds=$((rounds + 1))
         # shellcheck disable=SC2086 - several pids
-        kill -s KILL $pids 2>/dev/null || :
-        sleep 0.02
+        [ -z "$pids" ] || kill -s KILL $pids 2>/dev/null || :
+        [ "$empty" -gt 0 ] || sleep 0.02
     done
 }
 
