@@ -6,6 +6,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Where Python may not keep what it compiled, each of the thousand commands of a test run compiles all
+# of sandboxer anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Written when the environment is complete; newer pyproject.toml means install again.
 READY  := $(VENV)/.ready
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
+from sandboxer.api.app import create_app
+from sandboxer.api.private import served_privately
+from sandboxer.client import Client, Server
+from sandboxer.clock import SystemClock
+from sandboxer.store import Store
 from tests.integration.compose_lab import h1, place
 
 __all__ = ["h1", "place"]
@@ -14,6 +22,27 @@ _BOTH_WAYS = {
     "test_one_observation_lists_all_sandboxes",
     "test_reap_removes_ours_and_refuses_others",
 }
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store."""
+    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@pytest.fixture
+async def client(store: Store, tmp_path: Path) -> AsyncIterator[Client]:
+    """The command line's client of the API over that store, on a socket."""
+    async with served_privately(create_app(store), tmp_path) as path:
+        opened = Client(Server(socket=path))
+        try:
+            yield opened
+        finally:
+            await opened.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sandboxer.api.app import create_app
-from sandboxer.api.private import served_privately
 from sandboxer.cli.get import select
 from sandboxer.cli.names import Reference, get_sandbox
-from sandboxer.client import Client, Server
-from sandboxer.clock import SystemClock
+from sandboxer.client import Client
 from sandboxer.errors import NotFoundError
 from sandboxer.kinds.sandbox import Sandbox
 from sandboxer.store import Store
 from sandboxer.testing.builders import sandbox
 from tests.e2e.installation import Installation
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-@pytest.fixture
-async def client(store: Store, tmp_path: Path) -> AsyncIterator[Client]:
-    async with served_privately(create_app(store), tmp_path) as path:
-        opened = Client(Server(socket=path))
-        try:
-            yield opened
-        finally:
-            await opened.close()
 
 
 async def test_only_an_id_may_be_the_beginning_of_a_uid(client: Client, store: Store) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from sandboxer.api.private import served_privately
 from sandboxer.cli.exits import RefusedError
 from sandboxer.cli.progress import ready
 from sandboxer.client import Client, ExpiredError, Mirror, Mirrors, Server
-from sandboxer.clock import SystemClock
 from sandboxer.errors import ConflictError, InvalidSpecError, NotFoundError, UnreachableError
 from sandboxer.kinds.host import Host, HostSpec
 from sandboxer.kinds.meta import ObjectMeta
@@ -28,25 +26,6 @@ LOCAL = HostSpec(transport="local")
 
 def sandbox(name: str, **labels: str) -> Sandbox:
     return Sandbox(metadata=ObjectMeta(name=name, namespace="default", labels=labels))
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-@pytest.fixture
-async def client(store: Store, tmp_path: Path) -> AsyncIterator[Client]:
-    async with served_privately(create_app(store), tmp_path) as path:
-        opened = Client(Server(socket=path))
-        try:
-            yield opened
-        finally:
-            await opened.close()
 
 
 async def test_private_socket_is_for_this_user_and_goes(store: Store, tmp_path: Path) -> None:

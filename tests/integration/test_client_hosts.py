@@ -13,7 +13,6 @@ from sandboxer.api.private import served_privately
 from sandboxer.cli.cordon import set_host
 from sandboxer.cli.drain import refuse_answer
 from sandboxer.client import Client, Server
-from sandboxer.clock import SystemClock
 from sandboxer.errors import SandboxerError, TerminalError, UnreachableError
 from sandboxer.kinds.host import Host
 from sandboxer.store import Store
@@ -31,15 +30,6 @@ class Entrance:
     async def look(self, host: Host) -> None:
         """Fail as a probe does."""
         raise self._error
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
-    try:
-        yield opened
-    finally:
-        await opened.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from sandboxer.store import Store
 from sandboxer.testing import builders
 
 SOURCE = "specs-12345678"
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
-    yield opened
-    await opened.close()
 
 
 def manifest(

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from sandboxer.api.app import create_app
-from sandboxer.clock import SystemClock
 from sandboxer.registry import Registry
 from sandboxer.store import Store
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store."""
-    opened = await Store.open(tmp_path / "store.db", clock=SystemClock())
-    try:
-        yield opened
-    finally:
-        await opened.close()
 
 
 @pytest.fixture
