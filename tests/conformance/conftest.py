@@ -2,8 +2,9 @@
 Which faults CI strikes with.
 
 Every case makes its calls anew for each session call it can fail at, which takes seconds to half a
-minute where a call starts a compose tool, Packer or a program on an emulated machine. CI strikes
-there in the middle of what changes most; `make test-exhaustive` strikes everywhere. `ext.local`
+minute where a call starts a compose tool, Packer or a program on an emulated machine. CI kills the
+process there in the middle of what changes most, and cuts no link; `make test-exhaustive` strikes
+everywhere. `ext.local`
 is quick, and always gets all of it.
 """
 

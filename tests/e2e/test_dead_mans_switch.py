@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.ending_soon import end_soon
 from tests.e2e.installation import Installation, condition
 from tests.rig import Rig
 
@@ -71,15 +72,12 @@ def test_host_takes_away_what_expires_without_a_controller(guarded: Installation
     service = {"image": rig.image, "command": "sleep 100000", "volumes": ["data:/data"]}
     compose = yaml.safe_dump({"services": {"web": service}, "volumes": {"data": {}}})
     inputs = {"compose": compose}
+    manifest = _manifest("brief", ttl="1h", inputs=inputs, placement={"host": "h1"})
     guarded.start()
-    guarded.ok(
-        "apply",
-        "-f",
-        "-",
-        stdin=_manifest("brief", ttl="20s", inputs=inputs, placement={"host": "h1"}),
-    )
+    guarded.ok("apply", "-f", "-", stdin=manifest)
     guarded.ok("wait", "sandbox/brief", "--for=condition=Ready")
     guarded.ok("wait", "sandbox/brief", "--for=condition=DeadMansSwitch")
+    end_soon(guarded, manifest)
     made = guarded.sandboxes()["brief"]
     guarded.kill()
     before = _on_host(rig)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests.e2e.ending_soon import end_soon
 from tests.e2e.installation import Installation, condition
 from tests.rig import Rig, RigError
 from tests.rig.install import install_missing, why_not
@@ -26,7 +27,7 @@ metadata: {name: brief}
 spec:
   profile: profile.guarded
   inputs: {vm: h1}
-  lifetime: {ttl: 15s}
+  lifetime: {ttl: 1h}
 """
 
 
@@ -51,6 +52,7 @@ def test_rebooted_host_takes_away_what_has_expired(
     installation.start()
     installation.ok("apply", "-f", "-", stdin=SANDBOX)
     installation.ok("wait", "sandbox/brief", "--for=condition=DeadMansSwitch", "--timeout=60s")
+    end_soon(installation, SANDBOX)
     armed = condition(installation.sandboxes()["brief"], "DeadMansSwitch")
     installation.kill()
     made = host.ssh("ls -d /build/sbx-*").stdout

@@ -24,7 +24,7 @@ def test_waiting_ends_with_timeout_and_the_reason(here: Installation) -> None:
     manifest["spec"]["placement"] = {"hostSelector": {"matchLabels": {"no": "such-host"}}}
     here.ok("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
 
-    done = here.run("wait", "sbx/hello", "--for=condition=Ready", "--timeout", "3s")
+    done = here.run("wait", "sbx/hello", "--for=condition=Ready", "--timeout", "10s")
 
     assert done.returncode == 6
     assert "sandbox/hello is Pending" in done.stderr

@@ -53,7 +53,8 @@ async def test_a_canary_lives_and_leaves_nothing(rig: Rig, place: tuple[str, Ses
     assert ran == (7, "hi\n")
     assert await observed(session, wanted) is None
     assert rig.ssh(name, LISTING).stdout == ""
-    assert took_s < 8
+    # Podman waits ten seconds for what does not end at SIGTERM, as this does not; it got SIGKILL.
+    assert took_s < 10
 
 
 async def test_a_new_spec_replaces_containers_and_keeps_volumes(

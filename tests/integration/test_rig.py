@@ -73,11 +73,13 @@ def test_a_hung_server_accepts_and_stays_silent(rig: Rig, host: str) -> None:
     """A connection to a hung SSH server opens and never gets a banner."""
     address = (rig.hosts[host].address, rig.hosts[host].port)
     rig.hang(host)
-    with socket.create_connection(address, timeout=1) as connection:
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.settimeout(1)
         with pytest.raises(TimeoutError):
             connection.recv(1)
 
         rig.unhang(host)
+        connection.settimeout(30)
         assert connection.recv(4) == b"SSH-"
 
 

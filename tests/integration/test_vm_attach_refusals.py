@@ -220,6 +220,7 @@ async def test_command_cancelled_while_it_starts(
     await asyncio.gather(call, return_exceptions=True)
 
     await _until_there_are(vm, 0, STARTING)
+    assert vm.ssh(TAILS).stdout.strip() == "0"
 
 
 async def test_environment_of_a_command_cancelled_early_is_removed(

@@ -83,12 +83,12 @@ def test_strange_text_is_refused_with_its_line(text: str, said: str) -> None:
 )
 def test_bombs_are_refused_quickly(text: str) -> None:
     """Aliases that expand to more than a tool can hold cost neither time nor memory here."""
-    started = time.monotonic()
+    started = time.process_time()
 
     with pytest.raises(InvalidSpecError, match=r"values once|aliases"):
         read(text)
 
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @given(st.text(max_size=200))
