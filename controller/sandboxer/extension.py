@@ -247,7 +247,7 @@ class Extension(ABC):
         `host.spec` is what its owner wrote, `host.status.facts` what the last probe found; a host
         that was never probed has empty facts and is not asked about.
 
-        Pure and quick; called for every candidate host while routing, and by `sandboxer plan`.
+        Pure and quick; called for every candidate host while routing.
         """
 
     def host_name(self, inputs: Inputs) -> str:

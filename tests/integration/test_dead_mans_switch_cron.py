@@ -74,7 +74,7 @@ async def test_cron_starts_a_killed_watcher(rig: Rig, switches: Switches, tmp_pa
     """Nobody renews, and the watcher is there again; what the user has in the table stays."""
     host, instance = local_host(tmp_path), _instance(switches.store.environment)
     guard = Guard(switch=Switch(expires_at=NEVER, lease_s=60, command=("true",)))
-    seen = await switches.follow(host, instance, guard)
+    seen = await switches.follow(host, instance, guard, None)
     table = rig.ssh(HOST, "crontab -l").stdout
     first = await watchers(rig, until=True)
     rig.ssh(HOST, f"kill -9 {' '.join(first)}")

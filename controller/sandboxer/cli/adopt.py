@@ -143,7 +143,7 @@ async def _survey(client: Client, hosts: Sequence[str], *, trusts: bool) -> Surv
     for host in hosts:
         path = path_of(Host, name=host, subresource="lost")
         try:
-            answer = await client.read(LostSandboxes, f"{path}?trust={str(trusts).lower()}")
+            answer = await client.ask_host(LostSandboxes, f"{path}?trust={str(trusts).lower()}")
         except SandboxerError as error:
             note(f"error: {host}: {safe_text(error.message)}")
             survey.unanswered.append(host)
@@ -251,7 +251,7 @@ async def _adopt(client: Client, found: Found, *, trusts: bool) -> bool:
         )
         path = path_of(Host, name=found.host, subresource="adopt")
         try:
-            answer = await client.read(Adopted, f"{path}?{query}", method="POST")
+            answer = await client.ask_host(Adopted, f"{path}?{query}", method="POST")
             outcome, message = answer.adopted, answer.message
         except SandboxerError as error:
             message = str(error)

@@ -63,7 +63,8 @@ def drain(
     A sandbox is torn down there and made anew elsewhere, once another place is set aside for it.
     What fits nowhere else stays as it is, and is listed. `uncordon` takes it all back.
 
-    Exit code 0 when nothing is left there, 1 when something stays, 6 when the time is over.
+    Exit code 0 when nothing is left there, 1 when something stays, 6 when the time is over, 7 when
+    the host does not answer.
     """
 
     async def work(access: Access) -> int:

@@ -25,7 +25,7 @@ class Exit(IntEnum):
     INVALID = 3, "a document is wrong"
     NOT_FOUND = 4, "no such object"
     CONFLICT = 5, "it exists already, or somebody else changed it first"
-    TIMEOUT = 6, "the time given with --timeout is over"
+    TIMEOUT = 6, "the time given with --timeout, or the command's own, is over"
     UNREACHABLE = 7, "a host or the API does not answer"
     BLOCKED = 8, "a person has to act first; the message says how"
     TRANSIENT = 9, "it failed now; the same command may work later"

@@ -54,7 +54,8 @@ def stale(name: str, output: str) -> int:
     """
     Probe hosts and list what carries our label there and belongs to no sandbox.
 
-    Exit code 7 when a host does not answer: what is there is not known then.
+    Exit code 7 when a host does not answer, 9 when an extension could not look at one: what is there
+    is not known then.
     """
     from sandboxer.cli.stale import list_stale
 
@@ -80,11 +81,12 @@ async def look_at(client: Client, host: Host) -> HostInventory:
     Have a host probed now by whoever serves the API.
 
     Raises:
-        UnreachableError: It does not answer.
+        HostSilentError: It does not answer.
+        UnreachableError: The API does not.
         TerminalError: It refuses us, or is not who it should be.
     """
     path = path_of(Host, name=host.metadata.name, subresource="inventory")
-    return await client.read(HostInventory, path)
+    return await client.ask_host(HostInventory, path)
 
 
 async def _inspect(client: Client, host: Host) -> int:

@@ -73,6 +73,8 @@ def extend_ttl(name: str, duration: Duration, *, namespace: str | None) -> int:
                     f"it takes the sandbox away at {_when(old, now)}.",
                     remedy="Run a controller, or give it more time again when the host answers.",
                 ) from error
+            note("note: no controller is running; at its end its host takes it away")
+            return Exit.OK
         note("note: no controller is running; nothing expires here until one does")
         return Exit.OK
 

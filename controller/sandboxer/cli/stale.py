@@ -110,7 +110,7 @@ async def _reap(client: Client, found: Found) -> bool:
     query = urlencode({"uid": what.uid, "extension": what.extension})
     path = path_of(Host, name=found.host, subresource="reap")
     try:
-        answer = await client.read(Reaping, f"{path}?{query}", method="POST")
+        answer = await client.ask_host(Reaping, f"{path}?{query}", method="POST")
     except SandboxerError as error:
         write(f"{found.host}  {found.name}  kept: {safe_text(error.message)}\n")
         return False

@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import ValidationError
 
 from sandboxer.client.authoring import written
-from sandboxer.client.connection import Answer, Connection
+from sandboxer.client.connection import HOST_READ_S, READ_S, Answer, Connection
 from sandboxer.client.paths import path_of
 from sandboxer.client.refusals import is_about, refusal, warnings_of
 from sandboxer.client.server import Server
@@ -281,16 +281,28 @@ class Client:
         return self._document(await self._write("PATCH", path, patch, content_type=MERGE))
 
     async def document(
-        self, path: str, *, method: str = "GET", body: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        timeout_s: float = READ_S,
     ) -> dict[str, Any]:
         """
         Return the JSON object at a path of the API that is no object of a kind.
+
+        Args:
+            path: With its query.
+            method: Of HTTP.
+            body: Sent as JSON.
+            timeout_s: Longest silence of the server, in seconds.
 
         Raises:
             SandboxerError: The server refused.
         """
         content = _encoded(body) if body is not None else b""
-        return self._document(await self._connection.request(method, path, body=content))
+        answer = await self._connection.request(method, path, body=content, timeout_s=timeout_s)
+        return self._document(answer)
 
     async def revision(self, kind: type[Resource], namespace: str | None = None) -> str:
         """Return the revision of now, from which a watch can begin."""
@@ -307,6 +319,16 @@ class Client:
             SandboxerError: The server refused.
         """
         return self.parsed(model, await self.document(path, method=method))
+
+    async def ask_host(self, model: type[M], path: str, *, method: str = "GET") -> M:
+        """
+        Return what is at a path for which the server works on a host first; see `read`.
+
+        Raises:
+            HostSilentError: The host does not answer.
+            SandboxerError: The server refused.
+        """
+        return self.parsed(model, await self.document(path, method=method, timeout_s=HOST_READ_S))
 
     def parsed(self, kind: type[M], document: dict[str, Any]) -> M:
         """

@@ -28,8 +28,13 @@ MAX_ANSWER_BYTES = 128 * 2**20
 # Bytes of a `Status` that stands where a stream was asked for.
 MAX_REFUSAL_BYTES = 2**20
 
-# Seconds a server may be silent: its probe of a host that does not answer takes up to 30.
+# Seconds a server may be silent.
 READ_S = 90.0
+
+# Seconds while it works on a host for us: connecting takes up to 60, probing 105, a look 60 for each
+# extension, and what is looked at may be hundreds, or have to be removed.
+HOST_READ_S = 600.0
+
 _TIMEOUTS = {"connect": 10.0, "write": 30.0, "pool": READ_S}
 
 # Requests at once; the server has one thread for all of them.

@@ -75,6 +75,8 @@ class HostPass:
     """By host: when it last answered this process; the status is not written that often."""
     _generations: dict[str, int] = field(default_factory=dict)
     """By host: generation of its document when it last answered."""
+    _not_renewed: dict[str, str] = field(default_factory=dict)
+    """By host: why the lease of its switches could not be renewed, as it was said."""
 
     async def reconcile(self, key: Key) -> Done:
         """Probe a host, or let go of one that is being deleted and carries nothing."""
@@ -119,7 +121,7 @@ class HostPass:
 
     async def _forget(self, name: str) -> None:
         """Drop everything about a host that is gone."""
-        for known in (self._last, self._answered_at, self._generations):
+        for known in (self._last, self._answered_at, self._generations, self._not_renewed):
             known.pop(name, None)
         self.silent.discard(name)
         self.switches.forget(name)
@@ -131,11 +133,16 @@ class HostPass:
 
     async def _renewed(self, host: Host) -> Collection[Key]:
         """Renew the lease of its dead-man's switches; it is tried again with the next probe."""
+        name = host.metadata.name
         try:
-            return await self.switches.renew(host)
+            wanted = await self.switches.renew(host)
         except SandboxerError as error:
-            await self.events.record(host, error.reason, str(error), type="Warning")
+            if self._not_renewed.get(name) != error.reason:
+                self._not_renewed[name] = error.reason
+                await self.events.record(host, error.reason, str(error), type="Warning")
             return ()
+        self._not_renewed.pop(name, None)
+        return wanted
 
     async def failed(self, key: Key, error: TransientError) -> None:
         """Record an error nobody expected as a host that does not answer."""

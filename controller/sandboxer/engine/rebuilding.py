@@ -19,7 +19,7 @@ from sandboxer.routing import Wish, placement_objection
 # What is left of a lifetime that is over or nearly so: time for a person to extend it.
 LEAST_LIFE = timedelta(hours=1)
 
-UNKNOWN = "It cannot be said where and how long it may live:"
+UNKNOWN = "It cannot be said what was wished of it:"
 
 
 class Rebuilt(NamedTuple):

@@ -36,7 +36,7 @@ from sandboxer.engine.manifest import NOT_KEPT, manifest_of
 from sandboxer.engine.newhosts import NewHosts
 from sandboxer.engine.observer import Observer
 from sandboxer.engine.outcome import Done
-from sandboxer.engine.plan import Situation, Step, next_step
+from sandboxer.engine.plan import Situation, Step, next_step, was_acted_on
 from sandboxer.engine.sight import Sight, require
 from sandboxer.engine.switch import (
     DEAD_MANS_SWITCH,
@@ -101,8 +101,8 @@ class Reconciler:
                 step = next_step(situation)
             if _may_have_fired(situation):
                 # What is gone may be so by its host's hand, which nobody was told yet.
-                await self.switches.ask(sight.known_host)
-                situation = replace(situation, fired_at=self.switches.news_of(sandbox))
+                fired_at = await self.switches.ask_about(sight.known_host, sandbox)
+                situation = replace(situation, fired_at=fired_at)
                 step = next_step(situation)
             if makes_from_nothing(situation, step):
                 copy_on = await host_of_copy(sight, self.store, self.observer)
@@ -155,7 +155,7 @@ class Reconciler:
                 asks = step.name == "Recall"
                 return await (self._recall(sight) if asks else self._guard(sight))
             case "Suspend" | "Resume":
-                return await self._switch(sight, step)
+                return await self._suspend_or_resume(sight, step)
             case "Teardown" | "Relocate":
                 return await self._teardown(sight, step)
             case "Expire":
@@ -249,7 +249,7 @@ class Reconciler:
         if guard is None and switch is None and before.condition(DEAD_MANS_SWITCH) is None:
             return before, None
         try:
-            switch = await self.switches.follow(sight.known_host, sight.instance, guard)
+            switch = await self.switches.follow(sight.known_host, sight.instance, guard, switch)
         except SandboxerError as error:
             guard, failure = Guard(reason=error.reason, message=str(error)), error
         generation = sight.sandbox.metadata.generation
@@ -257,10 +257,11 @@ class Reconciler:
 
     async def _disarmed(self, sight: Sight, sandbox: Sandbox) -> Sandbox:
         """Return it without its switch; one that stays on its host removes what is gone already."""
-        if sight.guard is None and sandbox.status.dead_mans_switch is None:
+        seen = sandbox.status.dead_mans_switch
+        if seen is None and (sight.guard is None or not was_acted_on(sandbox)):
             return sandbox
         with suppress(SandboxerError):
-            await self.switches.disarm(sight.known_host, [sandbox.metadata.uid])
+            await self.switches.disarm(sight.known_host, [sandbox.metadata.uid], seen)
             return sandbox.model_copy(update={"status": unguarded(sandbox.status)})
         return sandbox
 
@@ -288,7 +289,7 @@ class Reconciler:
         await self.journal.write(sandbox, recalled(sandbox, result, self.clock.now()))
         return Done(after_s=0)
 
-    async def _switch(self, sight: Sight, step: Step) -> Done:
+    async def _suspend_or_resume(self, sight: Sight, step: Step) -> Done:
         suspending = step.name == "Suspend"
         action: record.Action = "Suspend" if suspending else "Resume"
         way = _way(sight)

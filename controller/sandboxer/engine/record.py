@@ -1,9 +1,10 @@
 """
-What a pass says of a sandbox: conditions and phase, as pure functions from status to status.
+What a pass says of a sandbox, as pure functions from status to status.
 
-Each function takes a sandbox and returns its next status; everything but a condition's times is
-compared by the store, so a pass that found nothing new writes nothing. `Ready`, `Reconciling` and
-`Stalled` mean what kstatus takes them for. What becomes an event is told in `story.py`.
+What is said of its place is in `placing`, how conditions and phase follow in `standing`. Each
+function takes a sandbox and returns its next status; everything but a condition's times is compared
+by the store, so a pass that found nothing new writes nothing. `Ready`, `Reconciling` and `Stalled`
+mean what kstatus takes them for. What becomes an event is told in `story.py`.
 """
 
 from __future__ import annotations

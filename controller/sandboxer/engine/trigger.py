@@ -28,6 +28,7 @@ _STRENGTH: Final = (
     "probe",
     "events",
     "created",
+    "expiry",
     "spec",
     "deletion",
 )

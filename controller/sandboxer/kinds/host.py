@@ -178,7 +178,10 @@ class HostFacts(Model):
     systemd: bool = False
     """Whether the engine can run health checks by itself (podman needs systemd for it)."""
     tools: dict[str, str] = {}
-    """Path of each optional tool found: `bwrap`, `unshare`, `flock`, `packer`, `rsync`, `setsid`."""
+    """
+    Path of each optional tool found: `bwrap`, `flock`, `packer`, `rsync`, `setsid`, `timeout`,
+    `unshare`.
+    """
 
 
 class HostLoad(Model):
@@ -198,7 +201,7 @@ class HostLoad(Model):
 
 
 class HostStatus(Status):
-    """Observed state. Conditions: Reachable, Ready, DiskPressure, Drained."""
+    """Observed state. Conditions: Reachable, Ready, DiskPressure, Drained, OrphansHeld."""
 
     facts: HostFacts = HostFacts()
     """What the machine is."""

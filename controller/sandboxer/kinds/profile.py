@@ -28,7 +28,6 @@ class DeadMansSwitch(Model):
     lease_duration: Duration = Duration("10m")
     """
     Time without a controller after which the host acts; at least three probe intervals of the host.
-
     A controller renews the lease with every probe, and takes expired sandboxes away itself.
     """
 

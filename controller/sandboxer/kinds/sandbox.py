@@ -337,6 +337,8 @@ class SwitchSeen(Model):
     """What watches on the host."""
     survives_reboot: bool = False
     """Whether it still watches after the host was rebooted, without a controller."""
+    directory: str = ""
+    """Where the host keeps it."""
     fired_at: Timestamp | None = None
     """When the host took the sandbox away; absent unless it did."""
 

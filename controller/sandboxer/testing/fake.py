@@ -27,7 +27,7 @@ from sandboxer.extension import (
 )
 from sandboxer.kinds.host import Host, HostFacts, HostLoad
 from sandboxer.kinds.sandbox import IsolationSeen, Reachability, ResourceSeen
-from sandboxer.session import Session
+from sandboxer.session import Completed, Session
 
 FAKE_EXTENSION = "ext.fake"
 """Name `FakeExtension` has when nobody gives it another."""
@@ -231,11 +231,15 @@ class FakeExtension(Extension):
 
 @dataclass(frozen=True, slots=True)
 class FakeSession:
-    """A session that knows where it is and cannot run anything."""
+    """A session that knows where it is; a script finds nothing there, and nothing else can be run."""
 
     host: str
     target: str = ""
     facts: HostFacts = field(default_factory=HostFacts)
+
+    async def script(self, *_: str, **__: Any) -> Completed:
+        """Say nothing, as on a machine that has nothing of ours."""
+        return Completed(exit_status=0, stdout=b"", stderr=b"")
 
     def __getattr__(self, name: str) -> Any:
         """Refuse everything else."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxer.engine.switch.guard import fired, guard_of, guarded, is_guarded
-from sandboxer.engine.switch.listing import read_listing
-from sandboxer.errors import TransientError
+from sandboxer.engine.switch.listing import Listing, read_listing
 from sandboxer.extension import Capability, Inputs, Instance
 from sandboxer.kinds.host import Host, HostFacts
 from sandboxer.kinds.sandbox import Sandbox, SwitchSeen
@@ -127,19 +125,19 @@ def test_listing_is_read() -> None:
     end_s = int(END.timestamp())
     text = f"armed {UID} {end_s} 600\nfired other {end_s}\nwatcher systemd yes\n"
 
-    listing = read_listing("h1", text.encode())
+    listing = read_listing(text.encode())
 
     assert listing.armed == {UID: (END, 600)}
     assert listing.fired == {"other": END}
     assert (listing.watcher, listing.survives_reboot) == ("systemd", True)
-    assert not read_listing("h1", b"")
+    assert read_listing(b"") == Listing()
 
 
 def test_end_of_time_is_read() -> None:
     """What a document may say as `never` does not make everything else unreadable."""
     never = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
-    listing = read_listing("h1", f"armed {UID} {int(never.timestamp())} 600\n".encode())
+    listing = read_listing(f"armed {UID} {int(never.timestamp())} 600\n".encode())
 
     assert listing.armed[UID] == (never, 600)
 
@@ -151,14 +149,16 @@ def test_end_of_time_is_read() -> None:
         "fired u 999999999999", "fired u ٣", "watcher me yes", "hello",
     ],
 )  # fmt: skip
-def test_odd_lines_are_refused(line: str) -> None:
-    """A host may say anything."""
-    with pytest.raises(TransientError, match="h1"):
-        read_listing("h1", line.encode())
+def test_odd_lines_hide_no_others(line: str) -> None:
+    """A host may say anything; what is understood of it counts."""
+    good = f"armed {UID} {int(END.timestamp())} 600"
+
+    listing = read_listing(f"{line}\n{good}\n".encode())
+
+    assert listing == Listing(armed={UID: (END, 600)}, odd=line)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_listing_or_refused(output: bytes) -> None:
-    """Nothing a host prints ends in another error."""
-    with contextlib.suppress(TransientError):
-        read_listing("h1", output)
+def test_any_bytes_are_a_listing(output: bytes) -> None:
+    """Nothing a host prints ends in an error."""
+    assert isinstance(read_listing(output), Listing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 
 from sandboxer.engine.conditions import Fact, stated
 from sandboxer.extension import Extension, Instance
@@ -72,9 +73,9 @@ def guard_of(
     if lacking:
         message = f"Host {host.metadata.name} lacks {', '.join(lacking)}; install it there."
         return Guard(reason="HostLacksTools", message=message)
-    least_s = PROBES_IN_LEASE * host.spec.probe_interval.seconds
+    least_s = max(1.0, PROBES_IN_LEASE * host.spec.probe_interval.seconds)
     switch = Switch(
-        expires_at=instance.expires_at, lease_s=round(max(lease_s, least_s)), command=command
+        expires_at=instance.expires_at, lease_s=ceil(max(lease_s, least_s)), command=command
     )
     return Guard(switch=switch)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, cast, get_args
 
-from sandboxer.errors import TransientError
-
 Watcher = Literal["systemd", "cron", "process"]
 
 # Digits of a lease (30 years), and of a moment (30,000 years).
@@ -30,51 +28,45 @@ class Listing:
     watcher: Watcher | None = None
     """What watches; None while there is nothing to watch."""
     survives_reboot: bool = False
-
-    def __bool__(self) -> bool:
-        """Tell whether the host has any."""
-        return bool(self.armed or self.fired)
+    odd: str = ""
+    """A line that nobody understands; empty when there is none."""
 
 
-def read_listing(host: str, output: bytes) -> Listing:
+def read_listing(output: bytes) -> Listing:
     """
     Read what `switch.sh` printed; a host's text, so nothing of it is taken on trust.
 
-    Raises:
-        TransientError: It is not such an output.
+    What is odd is left out and noted: one damaged file must not hide the other sandboxes.
     """
     armed: dict[str, tuple[datetime, int]] = {}
     fired: dict[str, datetime] = {}
     watcher: Watcher | None = None
-    survives = False
+    survives, odd = False, ""
     for line in output.decode("utf-8", "replace").splitlines()[:MAX_LINES]:
         match line.split(" "):
-            case ["armed", uid, end, lease] if _is_number(lease, LEASE_DIGITS):
-                armed[uid] = (_moment(host, end), int(lease))
-            case ["fired", uid, at]:
-                fired[uid] = _moment(host, at)
+            case ["armed", uid, end, lease] if (at := _moment(end)) and _is_lease(lease):
+                armed[uid] = (at, int(lease))
+            case ["fired", uid, decided] if at := _moment(decided):
+                fired[uid] = at
             case ["watcher", name, lasts] if name in get_args(Watcher):
                 watcher, survives = cast("Watcher", name), lasts == "yes"
             case _:
-                raise _garbage(host, line)
-    return Listing(armed=armed, fired=fired, watcher=watcher, survives_reboot=survives)
+                odd = odd or line[:60]
+    return Listing(armed=armed, fired=fired, watcher=watcher, survives_reboot=survives, odd=odd)
 
 
-def _moment(host: str, seconds: str) -> datetime:
+def _moment(seconds: str) -> datetime | None:
     if not _is_number(seconds, MOMENT_DIGITS):
-        raise _garbage(host, seconds)
+        return None
     try:
         return datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError):
-        raise _garbage(host, seconds) from None
+        return None
+
+
+def _is_lease(text: str) -> bool:
+    return _is_number(text, LEASE_DIGITS)
 
 
 def _is_number(text: str, digits: int) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= digits
-
-
-def _garbage(host: str, text: str) -> TransientError:
-    return TransientError(
-        f"Host {host} says of its dead-man's switches what nobody understands: {text[:60]!r}.",
-        reason="SwitchesUnreadable",
-    )

@@ -21,9 +21,12 @@ quoted() {
     printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"
 }
 
-# What the watcher and its commands need of this login's environment; cron and systemd give another.
+# What the watcher and its commands need of this login's environment to find the same engine; cron
+# and systemd give another.
 print_environment() {
-    for name in PATH HOME XDG_RUNTIME_DIR DOCKER_HOST CONTAINER_HOST; do
+    for name in PATH HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR DOCKER_HOST \
+        DOCKER_CONTEXT DOCKER_CONFIG DOCKER_TLS_VERIFY DOCKER_CERT_PATH CONTAINER_HOST \
+        CONTAINERS_CONF CONTAINERS_STORAGE_CONF; do
         eval "value=\${$name-}"
         [ -z "$value" ] || printf 'export %s=%s\n' "$name" "$(quoted "$value")"
     done
