@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -180,6 +181,22 @@ async def test_a_long_life_keeps_its_beginning_and_its_newest(store: Store) -> N
     assert living[-1].message == f"Number {KEEP_TRANSITIONS + 19}."
     assert len(gone) == KEEP_FINAL + 2
     assert [t.reason for t in (*gone[:2], gone[-1])] == ["Created", "DeletionRequested", "Deleted"]
+
+
+async def test_a_long_life_keeps_its_adoption(store: Store) -> None:
+    """An object that was rebuilt begins with it, however much came after."""
+    news = News(reason="Adopted", message="It was found on host h1.")
+    lost = sandbox()
+    metadata = lost.metadata.model_copy(update={"uid": str(uuid4()), "creation_timestamp": EPOCH})
+    lost = lost.model_copy(update={"metadata": metadata})
+    obj = await store.adopt(lost, cause=ALICE, news=[news])
+    for number in range(KEEP_TRANSITIONS + 20):
+        step = News(reason="Step", message=f"Number {number}.")
+        obj = await store.update_status(said(obj, "Pending", repairs=number + 1), news=[step])
+
+    story = await store.transitions(obj.metadata.uid)
+
+    assert "Adopted" in [t.reason for t in story[:2]]
 
 
 async def test_many_news_of_one_transaction_are_in_order(store: Store) -> None:

@@ -336,7 +336,8 @@ def _expired(scene: _Scene) -> News | None:
 def _guarded(scene: _Scene) -> News | None:
     """Tell what its host does at its end, once it did and when it cannot."""
     said = restated(scene.before, scene.after, DEAD_MANS_SWITCH)
-    if said is None:
+    # That it has left a host, its new place tells.
+    if said is None or said.reason == "Moved":
         return None
     type_: Literal["Normal", "Warning"] = "Normal" if said.status == "True" else "Warning"
     reason = {"Armed": "SwitchArmed", FIRED: "SwitchFired"}.get(said.reason, said.reason)

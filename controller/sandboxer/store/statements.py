@@ -74,7 +74,7 @@ TRIM_TRANSITIONS: Final = (
 UID_ROW: Final = "(?)"
 TRIM_TO: Final = """)) AS touched JOIN transitions AS t ON t.uid = touched.uid
 AND t.number <= (SELECT max(number) FROM transitions WHERE uid = touched.uid) - {kept}
-AND t.reason NOT IN ('Created', 'DeletionRequested'))
+AND t.reason NOT IN ('Created', 'Adopted', 'DeletionRequested'))
 """
 READ_TRANSITIONS: Final = (
     "SELECT number, at, last_at, count, reason, message, phase, told FROM transitions "

@@ -2,7 +2,8 @@
 The dead-man's switch: a host takes an expired sandbox away by itself when no controller comes by.
 
 `guard` says whether a sandbox is to have one, `switches` arms, renews and disarms them on hosts by
-running `switch.sh` there; `watch.sh` and `units.sh` stay there and watch. The reasons stand in docs/design/0006-dead-mans-switch.md.
+running `switch.sh` there; `watch.sh` and `units.sh` stay there and watch. The reasons stand in
+docs/design/0006-dead-mans-switch.md.
 """
 
 from sandboxer.engine.switch.guard import (
