@@ -49,6 +49,13 @@ class Lab:
         assert found is not None
         return found
 
+    async def clear(self) -> None:
+        """Take every sandbox away; a workspace on this machine would outlive the test."""
+        store = self.manager.store
+        for each in store.list(Sandbox):
+            await store.delete(Sandbox, each.metadata.name, each.metadata.namespace or "")
+        await until(lambda: not store.list(Sandbox))
+
     def _ready(self, name: str) -> bool:
         found = self.manager.store.get(Sandbox, name, "default")
         assert found is None or not found.status.is_true("Stalled"), found and found.status

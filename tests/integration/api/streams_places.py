@@ -41,5 +41,6 @@ async def lab(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
             placement={"host": HOST},
         )
         yield opened
+        await opened.clear()
     rig.ssh(HOST, "podman rm -fa -t 0")
     rig.clean(HOST)
