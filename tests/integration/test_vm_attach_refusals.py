@@ -1,30 +1,22 @@
-"""What `ext.vm-packer` does not touch on a VM, and what it kills."""
+"""What `ext.vm-packer` does not touch on a VM."""
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from sandboxer.errors import TerminalError, TransientError
 from sandboxer.extension import Instance
-from sandboxer.session import Session, Streams
-from sandboxer.testing.conformance import Output, make_ready
+from sandboxer.session import Session
 from sandboxer.testing.faults import OpenSession
-from sandboxer.testing.subject import Subject
 from sandboxer_extensions.vm_packer import VMInputs, VMPackerExtension
 from tests.rig.vm import VM
 
 ENVIRONMENT = "refusals"
 VICTIM = "/root/victim"
-
-# How many programs of the commands live that the last tests run, and how many of those commands.
-TAILS = "ps | grep -c 'root *tail -f /dev/null'"
-STARTING = r"cat /proc/[0-9]*/cmdline | tr '\0' '\n' | grep -c '^exec\.[0-9a-f]*$'"
 
 
 def instance(**inputs: str) -> Instance:
@@ -146,102 +138,3 @@ async def test_full_disk_is_said(vm: VM, session: Session, extension: VMPackerEx
         await extension.provision(session, instance())
 
     assert vm.ssh("ls -A /build").stdout == "fill\n"
-
-
-async def _until_there_are(vm: VM, count: int, counting: str = TAILS) -> None:
-    async with asyncio.timeout(60):
-        # In a thread, so that the commands under test get on meanwhile.
-        while (await asyncio.to_thread(vm.ssh, counting)).stdout.strip() != str(count):
-            pass
-
-
-async def test_cancelled_command_ends_with_its_children(
-    vm: VM, vm_session: OpenSession, session: Session, extension: VMPackerExtension
-) -> None:
-    """Who asked has gone: the command, and what it started, end; a neighbour's goes on."""
-    wished, neighbour = instance(), instance()
-    subject = Subject(
-        extension=extension, open_session=vm_session, make_instance=instance, environment=ENVIRONMENT
-    )  # fmt: skip
-    calls = []
-    try:
-        for number, one in enumerate((wished, neighbour), start=1):
-            await make_ready(subject, session, one)
-            calls.append(asyncio.create_task(_run_tails(extension, session, one)))
-            # NOTE: one after the other. This dropbear now and then closes a session that is just
-            # opened when a command of another one ends (mkj/dropbear#321).
-            await _until_there_are(vm, number * 2)
-
-        calls[0].cancel()
-        await asyncio.gather(calls[0], return_exceptions=True)
-
-        # A killed process is there for as long as the kernel needs.
-        await _until_there_are(vm, 2)
-        for one in (wished, neighbour):
-            await extension.teardown(session, one)
-        assert vm.ssh(TAILS).stdout.strip() == "0"
-    finally:
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-
-
-class HeldSession:
-    """A session whose commands with streams hang where they open their environment."""
-
-    def __init__(self, session: Session, vm: VM) -> None:
-        self._session = session
-        self._vm = vm
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    async def stream(self, argv: Sequence[str], streams: Streams) -> int:
-        """Start it with a pipe nobody writes to where its environment is."""
-        line = "cd /build/sbx-*/.sandboxer && file=$(echo exec.*) && rm $file && mkfifo $file"
-        assert (await asyncio.to_thread(self._vm.ssh, line)).returncode == 0
-        return await self._session.stream(argv, streams)
-
-
-async def test_command_cancelled_while_it_starts(
-    vm: VM, vm_session: OpenSession, session: Session, extension: VMPackerExtension
-) -> None:
-    """What has not come to its program yet when who asked goes does not come to it later."""
-    wished = instance()
-    subject = Subject(
-        extension=extension, open_session=vm_session, make_instance=instance, environment=ENVIRONMENT
-    )  # fmt: skip
-    await make_ready(subject, session, wished)
-    held = cast("Session", HeldSession(session, vm))
-    call = asyncio.create_task(_run_tails(extension, held, wished))
-    await _until_there_are(vm, 1, STARTING)
-
-    call.cancel()
-    await asyncio.gather(call, return_exceptions=True)
-
-    await _until_there_are(vm, 0, STARTING)
-    assert vm.ssh(TAILS).stdout.strip() == "0"
-
-
-async def test_environment_of_a_command_cancelled_early_is_removed(
-    vm: VM, vm_session: OpenSession, session: Session, extension: VMPackerExtension
-) -> None:
-    """An environment, with the secrets in it, does not stay for a command that never came."""
-    wished = instance()
-    subject = Subject(
-        extension=extension, open_session=vm_session, make_instance=instance, environment=ENVIRONMENT
-    )  # fmt: skip
-    await make_ready(subject, session, wished)
-
-    for after_s in (0.0, 0.01, 0.05, 0.1):
-        call = asyncio.create_task(_run_tails(extension, session, wished))
-        await asyncio.wait((call,), timeout=after_s)
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
-
-    assert vm.ssh(f"ls /build/{wished.short_id}/.sandboxer | grep ^exec").stdout == ""
-
-
-async def _run_tails(extension: VMPackerExtension, session: Session, one: Instance) -> int:
-    command = ["sh", "-c", "setsid tail -f /dev/null & exec tail -f /dev/null"]
-    return await extension.exec(session, one, command, Output().streams())
