@@ -96,7 +96,7 @@ async def test_refused_inputs_are_waited_for(tmp_path: Path) -> None:
     """A profile that its extension refuses says nothing of the place either."""
     loss = await lose(tmp_path / "one")
     async with inherited(loss, tmp_path / "two", inputs={"unknown": 1}) as heir:
-        assert "where and how long" in await heir.refusal()
+        assert "what was wished of it" in await heir.refusal()
 
 
 async def test_other_profile_is_followed_and_said(tmp_path: Path) -> None:
