@@ -32,15 +32,16 @@ def client(kubectl: Kubectl) -> Iterator[Any]:
     """The connection of the `kubernetes` client, made from the kubeconfig."""
     with k8s.config.new_client_from_config(kubectl.environment["KUBECONFIG"]) as opened:
         yield opened
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one(kubectl: Kubectl) -> None:
+def _one(kubectl: Kubectl) -> Iterator[None]:
     kubectl.apply(sandbox("one", labels={"app": "demo"}))
     kubectl.ok("wait", "--for=condition=Ready", "sbx/one", "--timeout=60s")
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_custom_objects(client: Any, kubectl: Kubectl) -> None:

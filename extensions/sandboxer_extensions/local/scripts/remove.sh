@@ -5,7 +5,10 @@ if [ -L "$dir" ]; then terminal "$dir is a symbolic link, which we never make.";
     terminal "$dir has no marker of ours."
 own "$marker"
 own "$record"
-for new in "$root/.new-$short."*; do own "$new/.sandboxer.json"; done
+# An empty one is from a birth that was cut short.
+for new in "$root/.new-$short."*; do
+    [ ! -s "$new/.sandboxer.json" ] || own "$new/.sandboxer.json"
+done
 [ ! -e "$dir" ] || lock
 kill_all
 rm -rf "$root/.new-$short."*

@@ -15,12 +15,16 @@ id=$environment/$uid
 terminal() { printf '%s\n' "$*" >&2; exit 65; }
 transient() { printf '%s\n' "$*" >&2; exit 75; }
 
+is_ours() {
+    grep -qsF "\"sandboxer.dev/uid\":\"$uid\"" "$1" &&
+        grep -qsF "\"sandboxer.dev/environment\":\"$environment\"" "$1"
+}
+
 # Refuse what does not carry exactly our uid and environment; a missing file is nobody's.
 own() {
-    if grep -qsF "\"sandboxer.dev/uid\":\"$uid\"" "$1" &&
-        grep -qsF "\"sandboxer.dev/environment\":\"$environment\"" "$1"; then return; fi
-    # NOTE: looked at last: another command may have removed it a moment ago.
-    [ ! -e "$1" ] || terminal "$1 belongs to another sandbox or installation, or was damaged."
+    # NOTE: looked at twice: another command may have made it, or removed it, a moment ago.
+    is_ours "$1" || [ ! -e "$1" ] || is_ours "$1" || [ ! -e "$1" ] ||
+        terminal "$1 belongs to another sandbox or installation, or was damaged."
 }
 
 # The lock is on the workspace's inode: the kernel frees it when its holders die.

@@ -440,8 +440,47 @@ async def test_files_deleted_with_the_work_directory_are_copied_again(
     await LOCAL.provision(session, instance)
     await until(session, instance, "Running")
 
-    assert [(one.path, one.data_lost) for one in lost.drift] == [("workspace/work", True)]
+    # Its process, too, when it had not come so far as to stand there.
+    assert ("workspace/work", True) in [(one.path, one.data_lost) for one in lost.drift]
     assert await run(session, instance, "cat hello.txt") == "hi"
+
+
+async def test_a_record_that_appears_while_it_is_looked_for_is_ours(
+    session: Session, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was killed while it started the process may have left it on its way."""
+    instance = make_instance()
+    await LOCAL.provision(session, instance)
+    record, late = root / ".processes" / instance.short_id, tmp_path / "late"
+    shutil.copy(record, late)
+    await LOCAL.suspend(session, instance)
+    shim = tmp_path / "bin" / "grep"
+    shim.parent.mkdir()
+    shim.write_text(
+        f'#!/bin/sh\n{shutil.which("grep")} "$@"\nstatus=$?\n'
+        f"for last; do :; done\n"
+        f'[ "$last" != {record} ] || [ ! -e {late} ] || mv {late} {record}\nexit $status\n'
+    )
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
+
+    await LOCAL.resume(session, instance)
+
+    assert not late.exists()
+    await until(session, instance, "Running")
+
+
+async def test_a_removal_clears_a_birth_that_was_cut_short(session: Session, root: Path) -> None:
+    """A marker that was opened and not written says nothing against it."""
+    instance = make_instance()
+    await LOCAL.provision(session, instance)
+    half = root / f".new-{instance.short_id}.1"
+    half.mkdir()
+    (half / ".sandboxer.json").touch()
+
+    await LOCAL.teardown(session, instance)
+
+    assert not half.exists()
 
 
 async def test_a_damaged_marker_is_left_to_a_person(session: Session, root: Path) -> None:
