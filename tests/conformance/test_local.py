@@ -48,7 +48,7 @@ def kill(instance: Instance, *, word: str = "") -> None:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(int(pid), signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while processes_of(instance.uid):
         assert time.monotonic() < deadline, "the keeper did not notice"
         time.sleep(0.01)

@@ -45,7 +45,7 @@ async def interrupt(session: Session, instance: Instance) -> None:
 
 def kill(instance: Instance) -> None:
     """Kill everything of a build and see it die."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while pids := packer.processes_of(instance.uid):
         assert time.monotonic() < deadline, "it does not die"
         for pid in pids:

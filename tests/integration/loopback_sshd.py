@@ -18,7 +18,7 @@ import asyncssh
 from sandboxer.kinds.host import Host
 
 # Seconds until sshd must accept connections; it takes 0.05 s here.
-_START_S = 10.0
+_START_S = 60.0
 
 _CONFIG = """
 ListenAddress 127.0.0.1
@@ -40,8 +40,8 @@ SetEnv SHLVL=2
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Return when *holds*; fail after ten seconds."""
-    async with asyncio.timeout(10):
+    """Return when *holds*; fail after a minute."""
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the condition lies outside of this process
             await asyncio.sleep(0.01)
 

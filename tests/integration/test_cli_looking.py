@@ -121,7 +121,7 @@ def test_watch_prints_changes(here: Installation) -> None:
     finally:
         here.ok("delete", "-n", "watching", "sandboxes", "--all")
         watching.send_signal(signal.SIGINT)
-        _, said = watching.communicate(timeout=20)
+        _, said = watching.communicate(timeout=60)
 
     assert watching.returncode == 130
     assert "Traceback" not in said

@@ -137,7 +137,7 @@ async def test_watch_goes_on_where_a_server_stopped(store: Store, tmp_path: Path
         seen = [await anext(watching)]
         await first.aclose()
         await store.create(sandbox("meanwhile"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             seen.append(await anext(watching))
 
     assert [change.document["metadata"]["name"] for change in seen] == ["before", "meanwhile"]
@@ -184,7 +184,7 @@ async def test_mirror_follows_and_lists_again_when_it_fell_behind(
             await store.create(Host(metadata=ObjectMeta(name=f"h{number}"), spec=LOCAL))
         await store.compact(keep=1)
         again.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while mirror.get(gone.key) is not None:
                 await mirror.changed.wait()
                 mirror.changed.clear()
@@ -207,7 +207,7 @@ async def test_mirrors_answer_when_something_changes(client: Client, store: Stor
     await store.create(profile)
     await store.create(box)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await asked
     assert not await mirrors.until(lambda: False, while_=lambda: False)
     await mirrors.stop()
@@ -236,7 +236,7 @@ async def test_a_wait_for_ready_ends_with_what_is_waited_for(
     await store.delete(Sandbox, "a", "default")
 
     with pytest.raises(error, match=r"deleted"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await waiting
     await mirrors.stop()
 

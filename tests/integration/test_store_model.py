@@ -177,7 +177,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 async def reach(store: Store, revision: int) -> None:
     """Wait until the store has seen *revision*, which another one may have written."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         watch = store.watch()
         while store.revision < revision:
             await anext(watch)

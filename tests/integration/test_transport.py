@@ -69,7 +69,7 @@ class Sink:
         self.grew.set()
 
     async def until(self, wanted: bytes) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while wanted not in self.data:
                 self.grew.clear()
                 await self.grew.wait()
@@ -156,7 +156,7 @@ async def test_stream_on_a_terminal(session: HostSession) -> None:
         terminal=TerminalSize(columns=80, rows=24),
         resizes=follow(),
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         status = await session.stream(["sh", "-c", script], streams)
 
     assert status == 3

@@ -91,7 +91,7 @@ async def test_service_that_died_is_started_again(engine: RestEngine, facts: Hos
     before = (await engine.get("/version"))["Version"]
     kill_service(facts.engine_socket)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             # The first request may still meet the dying connection; that one is told as broken.
             with contextlib.suppress(UnreachableError):
@@ -107,7 +107,7 @@ async def test_events_arrive_and_end_as_unreachable(engine: RestEngine, facts: H
     events = engine.events(query={"filters": filters})
     first = asyncio.ensure_future(anext(events))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             # podman's stream begins some time after the request; create until it is seen.
             while not first.done():
                 await asyncio.to_thread(podman, "volume", "create", name)
@@ -124,7 +124,7 @@ async def test_events_arrive_and_end_as_unreachable(engine: RestEngine, facts: H
 
 
 async def read_to_the_end(events: AsyncIterator[Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for _ in events:
             pass
 

@@ -160,7 +160,7 @@ def _forwarded(installation: Installation, namespace: str, name: str, port: int)
 
 def _page(port: int) -> bytes:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=30) as answer:
             content: bytes = answer.read()
             return content
     except OSError:

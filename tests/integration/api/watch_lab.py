@@ -16,7 +16,7 @@ SANDBOXES = f"{GROUP}/namespaces/default/sandboxes"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 # Seconds after which a test that waits for a line has failed.
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Watch:

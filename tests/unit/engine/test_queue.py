@@ -26,7 +26,7 @@ async def queue(clock: ManualClock) -> KeyedQueue:
 
 
 async def take(queue: KeyedQueue) -> Key:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         item = await queue.get()
     assert item is not None
     return item.key
@@ -221,7 +221,7 @@ async def test_shutdown_wakes_all_workers(queue: KeyedQueue) -> None:
 
     queue.shutdown()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*waiting) == [None] * 4
 
 
@@ -236,7 +236,7 @@ async def test_drain_waits_for_running_passes(queue: KeyedQueue) -> None:
 
     queue.done(A)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await draining
     assert not early
 
@@ -254,7 +254,7 @@ async def test_drain_with_dirty_key(queue: KeyedQueue) -> None:
     early = draining.done()
     queue.done(await take(queue))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await draining
     assert not early
 

@@ -62,7 +62,7 @@ def make_instance(**inputs: str) -> Instance:
 
 async def until(session: Session, instance: Instance, state: str) -> str:
     """Observe until it is in *state*; return the message it has then."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         [seen] = await LOCAL.observe(session, ENVIRONMENT, instance.uid)
         if seen.state == state:
