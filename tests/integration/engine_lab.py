@@ -18,7 +18,7 @@ from sandboxer.testing.clock import ManualClock
 from sandboxer.testing.fake import FAKE_EXTENSION, FakeExtension, FakeObserver, FakeWorld
 
 # Seconds of real time until a test gives up waiting: far above what any takes on a busy machine.
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 HELLO = Key("Sandbox", "default", "hello")
 
