@@ -26,7 +26,12 @@ if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
     # shellcheck disable=SC2086 - the parts are wanted one by one
     entry=$index/$(IFS=/ && set -- $root && IFS=: && printf %s "$*")
     [ -e "$entry" ] || { mkdir -p "$index" && : >"$entry"; }
-    rm -rf -- .sbx-new-"$short".*
+    # Where there is no flock such a birth may be under way: after a rename it fails, and does not
+    # become a workspace that lost its marker.
+    for half in .sbx-new-"$short".*; do
+        gone=./.sbx-gone-$short.$$
+        [ ! -d "$half" ] || ! mv -T "./$half" "$gone" 2>/dev/null || rm -rf -- "$gone"
+    done
     new=.sbx-new-$short.$$
     mkdir "$new"
     printf '%s\n' "$marker" >"$new/.sandboxer.json"
@@ -37,6 +42,7 @@ if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
     mv -T "$new" "$dir" || rm -rf -- "$new"
 fi
 [ ! -L "$dir" ] || terminal "$dir is a symbolic link, which we never make."
+[ -e "$dir" ] || transient "Another command makes or removes $dir."
 read_marker "$dir"
 [ -n "$line" ] || terminal "$dir is there, and is no workspace of ours."
 is_ours "$dir" || terminal "$dir is the workspace of another sandbox."
