@@ -26,12 +26,7 @@ if [ ! -e "$dir" ] && [ ! -L "$dir" ]; then
     # shellcheck disable=SC2086 - the parts are wanted one by one
     entry=$index/$(IFS=/ && set -- $root && IFS=: && printf %s "$*")
     [ -e "$entry" ] || { mkdir -p "$index" && : >"$entry"; }
-    # Where there is no flock such a birth may be under way: after a rename it fails, and does not
-    # become a workspace that lost its marker.
-    for half in .sbx-new-"$short".*; do
-        gone=./.sbx-gone-$short.$$
-        [ ! -d "$half" ] || ! mv -T "./$half" "$gone" 2>/dev/null || rm -rf -- "$gone"
-    done
+    clear_births
     new=.sbx-new-$short.$$
     mkdir "$new"
     printf '%s\n' "$marker" >"$new/.sandboxer.json"

@@ -36,7 +36,7 @@ for root_ in $(roots); do
     [ -e "$1" ] && [ ! -L "$root_" ] || continue
     enter_root "$root_"
     lock
-    rm -rf -- ./.sbx-new-"$short".*
+    clear_births
     rmdir ./.sbx-gone-"$short".* 2>/dev/null || :
 done
 tell_builds

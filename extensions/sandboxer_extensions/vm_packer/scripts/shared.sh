@@ -179,12 +179,21 @@ kill_members() {
     rounds=0 empty=0
     while [ "$empty" -lt 2 ]; do
         pids=$(members "$1" "$2")
-        [ -z "$pids" ] || empty=-1
+        if [ -z "$pids" ]; then empty=$((empty + 1)) && continue; fi
         [ "$rounds" -lt 100 ] || transient "Processes do not die:" $pids
-        empty=$((empty + 1)) rounds=$((rounds + 1))
+        empty=0 rounds=$((rounds + 1))
         # shellcheck disable=SC2086 - several pids
-        [ -z "$pids" ] || kill -s KILL $pids 2>/dev/null || :
-        [ "$empty" -gt 0 ] || sleep 0.02
+        kill -s KILL $pids 2>/dev/null || :
+        sleep 0.02
+    done
+}
+
+# Remove births of ours in this root that were cut short. Where there is no flock one may be under
+# way: after a rename it fails, and does not become a workspace that lost its marker.
+clear_births() {
+    for half in .sbx-new-"$short".*; do
+        gone=./.sbx-gone-$short.$$
+        if [ -d "$half" ] && mv -T "./$half" "$gone" 2>/dev/null; then rm -rf -- "$gone"; fi
     done
 }
 
