@@ -17,11 +17,13 @@ import pytest
 from sandboxer.clock import SystemClock
 from sandboxer.engine.placements import Placements
 from sandboxer.engine.switch import Guard, Switch, Switches
+from sandboxer.errors import TransientError
 from sandboxer.extension import Inputs, Instance
 from sandboxer.kinds.host import Host
 from sandboxer.kinds.sandbox import SwitchSeen
 from sandboxer.session import Session
 from sandboxer.store import Store
+from sandboxer.testing.builders import sandbox
 from sandboxer.testing.this_machine import local_host, open_local_session
 
 UID = "0a0b0c0d-0000-4000-8000-000000000001"
@@ -278,6 +280,21 @@ async def test_damaged_file_hides_no_other(lab: Lab) -> None:
 
     assert seen.expires_at == FAR
     (lab.directory / "sbx-ffffffffffff.fired").unlink()
+
+
+async def test_host_that_cannot_say_holds_nothing_up(lab: Lab) -> None:
+    """Whoever asks about one sandbox goes on without news when the host answers, but not to that."""
+    await lab.arm(ends_at=FAR)
+    lock = lab.directory / "lock"
+    lock.unlink()
+    lock.mkdir()
+
+    with pytest.raises(TransientError, match="cannot be reached"):
+        await lab.switches.ask(lab.host)
+    told = await lab.switches.ask_about(lab.host, sandbox())
+
+    lock.rmdir()
+    assert told is None
 
 
 async def test_other_work_root_leaves_no_switch_behind(lab: Lab, tmp_path: Path) -> None:
